@@ -1,0 +1,1 @@
+"""Settings and topic names: what every process is told at start. Imports nothing of ours."""

@@ -1,0 +1,187 @@
+"""Every setting of Vitalgate: name, type, default and meaning, in one model.
+
+Sources, in rising order: default, the running local stack (``stack.toml`` in the data
+directory), a TOML file, the environment (``VITALGATE_SECTION_NAME``), a flag. ``loading.py`` merges them and
+remembers where each value came from; an unknown name anywhere is an error.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StackSettings(_Section):
+    """The deployment as a whole."""
+
+    name: str = Field("vitalgate", description="Name of this deployment; part of logs and metrics.")
+    data: str = Field(".vitalgate", description="Directory of the one-machine stack: state, logs, secrets.")
+    profile: Literal["local", "production"] = Field(
+        "local", description="local: small JVM heap, one Kafka node. production: nothing is started for you."
+    )
+
+
+class MqttSettings(_Section):
+    """The MQTT broker and how the gateway speaks to it."""
+
+    host: str = Field("127.0.0.1", description="Broker address.")
+    port: int = Field(1883, description="Broker port.", ge=1, le=65535)
+    external: bool = Field(False, description="True: the broker is yours; `up` starts none.")
+    username: str = Field("vg-gateway", description="User name of the gateway and the notifier.")
+    password_file: str = Field("", description="File holding that user's password (never on a command line).")
+    admin_username: str = Field("vg-admin", description="User that manages device credentials on the broker.")
+    admin_password_file: str = Field("", description="File holding the administrator's password.")
+    share_group: str = Field("vitalgate", description="Shared-subscription group of the gateways.")
+    receive_maximum: int = Field(
+        4000, description="Unacknowledged messages the broker may have under way to one gateway.", ge=1, le=65535
+    )
+    max_payload_bytes: int = Field(
+        1_048_576, description="Largest device message accepted; larger ones are dead-lettered as oversize.", ge=1024
+    )
+
+
+class KafkaSettings(_Section):
+    """Apache Kafka and the topics' shape."""
+
+    bootstrap: str = Field("127.0.0.1:9092", description="Bootstrap servers, comma separated.")
+    external: bool = Field(False, description="True: Kafka is yours; `up` starts none.")
+    prefix: str = Field("", description="Put before every topic name, so that several deployments share a cluster.")
+    partitions: int = Field(4, description="Partitions of the device and patient topics, fixed at creation.", ge=1)
+    replication: int = Field(1, description="Replication factor (3 in production).", ge=1)
+    min_insync: int = Field(1, description="min.insync.replicas (2 with replication 3).", ge=1)
+    nodes: int = Field(1, description="Kafka nodes that the local stack starts (1 or 3).", ge=1, le=3)
+    retention_hours: int = Field(168, description="Retention of topics that are not compacted.", ge=1)
+    linger_ms: int = Field(1, description="Producer linger; librdkafka's 5 ms ruins latency.", ge=0, le=1000)
+    max_pending: int = Field(20_000, description="Records a producer may have unacknowledged before it waits.", ge=1)
+
+
+class DatabaseSettings(_Section):
+    """PostgreSQL, with TimescaleDB where the extension is present."""
+
+    dsn: str = Field("", description="libpq connection string of the owner role (migrations).")
+    external: bool = Field(False, description="True: the database is yours; `up` starts none.")
+    db_schema: str = Field(
+        "vitalgate",
+        description="Schema of the public views; tables sit in `<schema>_data`.",
+        pattern=r"^[a-z][a-z0-9_]{0,40}$",
+    )
+    timescale: Literal["auto", "on", "off"] = Field(
+        "auto", description="auto: hypertables when the extension can be created, else native partitions."
+    )
+    chunk_days: int = Field(7, description="Days in one hypertable chunk or native partition.", ge=1, le=366)
+    compress_after_days: int = Field(
+        45, description="Compress chunks older than this; keep it above intake.max_backfill_days.", ge=1
+    )
+    retention_days: int = Field(0, description="Drop clinical data older than this; 0 keeps it for ever.", ge=0)
+    aggregates: bool = Field(True, description="Keep minute, hour and local-day aggregates.")
+    batch_timeout_s: float = Field(30.0, description="Statement timeout of one recorder batch.", gt=0)
+
+
+class GatewaySettings(_Section):
+    """MQTT in, Kafka out."""
+
+    slot: str = Field("0", description="This gateway's slot; fixes its MQTT client id. Unique per gateway.")
+    max_pending_bytes: int = Field(
+        64 * 1024 * 1024, description="Bytes taken from the broker and not yet acknowledged by Kafka.", ge=1_048_576
+    )
+    receipt_interval_ms: int = Field(200, description="Receipts of one device are coalesced over this time.", ge=0)
+
+
+class IntakeSettings(_Section):
+    """Decoding, authorising, validating."""
+
+    max_backfill_days: int = Field(
+        30, description="Oldest measurement accepted, before it is `time_unexplained`.", ge=1
+    )
+    max_ahead_s: float = Field(120.0, description="How far ahead of arrival a (skew-corrected) time may lie.", ge=0)
+    skew_tolerance_s: float = Field(
+        30.0, description="Clock skew below this is left alone; above it times are corrected by it.", ge=1
+    )
+    max_readings: int = Field(1000, description="Readings in one message.", ge=1)
+    max_samples: int = Field(200_000, description="Waveform samples in one message.", ge=1)
+    max_messages_per_s: float = Field(
+        200.0, description="Messages per second a device may send before it is reported as too fast.", gt=0
+    )
+
+
+class WorkerSettings(_Section):
+    """The Faust workers."""
+
+    slot: str = Field("0", description="Slot of this worker among those of its name; a static group member id.")
+    batch_max: int = Field(2000, description="Records taken into one batch.", ge=1)
+    queue_max: int = Field(4000, description="Records read ahead of the batch in hand (bounded queue).", ge=1)
+    session_timeout_s: float = Field(6.0, description="Kafka group session timeout.", ge=1)
+    commit_interval_s: float = Field(0.5, description="How often acknowledged offsets are committed.", gt=0)
+
+
+class AnalysisSettings(_Section):
+    """ECG and pulse analysis."""
+
+    idle_s: float = Field(
+        10.0, description="A recording that is silent this long is finished with the samples there are.", gt=0
+    )
+    lookback_s: float = Field(180.0, description="Stretch of input read back after a restart to rebuild state.", gt=0)
+
+
+class AlertingSettings(_Section):
+    """Rules and alert topics."""
+
+    rules: str = Field("", description="Directory of further rule files; the shipped ones always load.")
+    default_team: str = Field(
+        "care", description="Team of patients who have none assigned.", pattern=r"^[a-z0-9-]{1,40}$"
+    )
+    tick_s: float = Field(1.0, description="Interval of the ticks that carry time to the alert engine.", gt=0)
+
+
+class AuditSettings(_Section):
+    """The audit trail."""
+
+    checkpoint_every: int = Field(100, description="Events between two signed checkpoints.", ge=1)
+    signing_key_file: str = Field("", description="Ed25519 private key (PEM) that signs checkpoints.")
+
+
+class HealthSettings(_Section):
+    """Metrics and health endpoints."""
+
+    host: str = Field("127.0.0.1", description="Address of /metrics, /healthz and /readyz.")
+    port: int = Field(
+        0, description="Port of this process's endpoints; 0 picks a free one and logs it.", ge=0, le=65535
+    )
+
+
+class LogSettings(_Section):
+    """Logs never carry clinical values."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity that is written.")
+    format: Literal["json", "text"] = Field("json", description="json for machines, text for eyes.")
+
+
+class ClockSettings(_Section):
+    """Whose clock the ticks carry."""
+
+    source: Literal["wall", "kafka"] = Field(
+        "wall", description="wall: the machine's clock. kafka: a test or an accelerated run publishes the ticks."
+    )
+
+
+class Settings(_Section):
+    """All settings; each section is one prefix of names (`mqtt.port`, VITALGATE_MQTT_PORT, --set mqtt.port=…)."""
+
+    stack: Annotated[StackSettings, Field(default_factory=StackSettings)]
+    mqtt: Annotated[MqttSettings, Field(default_factory=MqttSettings)]
+    kafka: Annotated[KafkaSettings, Field(default_factory=KafkaSettings)]
+    database: Annotated[DatabaseSettings, Field(default_factory=DatabaseSettings)]
+    gateway: Annotated[GatewaySettings, Field(default_factory=GatewaySettings)]
+    intake: Annotated[IntakeSettings, Field(default_factory=IntakeSettings)]
+    worker: Annotated[WorkerSettings, Field(default_factory=WorkerSettings)]
+    analysis: Annotated[AnalysisSettings, Field(default_factory=AnalysisSettings)]
+    alerting: Annotated[AlertingSettings, Field(default_factory=AlertingSettings)]
+    audit: Annotated[AuditSettings, Field(default_factory=AuditSettings)]
+    health: Annotated[HealthSettings, Field(default_factory=HealthSettings)]
+    log: Annotated[LogSettings, Field(default_factory=LogSettings)]
+    clock: Annotated[ClockSettings, Field(default_factory=ClockSettings)]

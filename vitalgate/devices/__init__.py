@@ -1,0 +1,1 @@
+"""Device catalogue, payload codecs, units, validation and versioning rules. Pure: no I/O, no clock."""
