@@ -40,6 +40,11 @@ WORKER_BATCH = Histogram(
     buckets=(1, 2, 5, 10, 50, 100, 500, 1000, 2000),
 )
 WORKER_SECONDS = Histogram("vitalgate_worker_batch_seconds", "Time of one batch", ["worker"], buckets=_LATENCY)
+RETENTION_LEFT = Gauge(
+    "vitalgate_kafka_retention_left_seconds",
+    "Topic retention less the age of the oldest record a worker has not finished",
+    ["worker", "topic"],
+)
 RETRIES = Counter("vitalgate_retries_total", "Retries of a transient fault", ["worker"])
 POISON = Counter("vitalgate_poison_total", "Records that made a handler fail and were set aside", ["worker"])
 
