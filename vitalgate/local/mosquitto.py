@@ -1,0 +1,169 @@
+"""Eclipse Mosquitto with its dynamic security plugin and the shared ACL file."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from vitalgate.config.settings import Settings
+from vitalgate.config.topics import MQTT_ALERTS, MQTT_DEVICES, MQTT_KINDS
+from vitalgate.local import probes
+from vitalgate.local.child import Spec
+from vitalgate.local.deploy import deploy_file
+from vitalgate.local.errors import PartError
+from vitalgate.local.layout import Layout, State, write_private
+from vitalgate.local.ports import HOST, Ports
+
+DEFAULT_PORT = 1883
+_PLUGIN = "mosquitto_dynamic_security.so"
+_PLUGIN_PLACES = (
+    "/usr/lib/*/", "/usr/lib/", "/usr/lib64/", "/usr/local/lib/", "/opt/homebrew/lib/", "/opt/homebrew/opt/mosquitto/lib/"
+)  # fmt: skip
+_REMEDY = "install it (Debian, Ubuntu: apt-get install mosquitto; macOS: brew install mosquitto), or set mqtt.host"
+_ITERATIONS = 20_000
+Acl = dict[str, object]
+
+
+def executable() -> Path:
+    """The broker's executable, also where Debian puts it and PATH of an ordinary user does not look.
+
+    Raises
+    ------
+    PartError
+        When it is not installed.
+    """
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"])
+    found = shutil.which("mosquitto", path=path)
+    if not found:
+        raise PartError(f"the MQTT broker `mosquitto` is not on this machine; {_REMEDY}")
+    return Path(found)
+
+
+def plugin() -> Path:
+    """The dynamic security plugin.
+
+    Raises
+    ------
+    PartError
+        When it is not where packages put it.
+    """
+    for place in _PLUGIN_PLACES:
+        base, _, pattern = place.partition("*")
+        for path in sorted(Path(base).glob("*/" + _PLUGIN if pattern else _PLUGIN)):
+            return path
+    raise PartError(f"Mosquitto's plugin {_PLUGIN} is not on this machine (looked in {', '.join(_PLUGIN_PLACES)})")
+
+
+def hashed_password(password: str, salt: bytes | None = None) -> dict[str, object]:
+    """A password as the plugin's file wants it: PBKDF2, SHA-512, 64 bytes."""
+    salt = secrets.token_bytes(12) if salt is None else salt
+    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _ITERATIONS, 64)
+    return {
+        "password": base64.b64encode(digest).decode(),
+        "salt": base64.b64encode(salt).decode(),
+        "iterations": _ITERATIONS,
+    }
+
+
+def _acls(kinds: Sequence[str], topics: Sequence[str]) -> list[Acl]:
+    return [{"acltype": kind, "topic": topic, "priority": 0, "allow": True} for topic in topics for kind in kinds]
+
+
+def dynamic_security(users: dict[str, tuple[str, str]]) -> dict[str, object]:
+    """The plugin's document at first start.
+
+    ``users`` maps a user name to (password, role). The default is to deny, so that the ACL file decides for devices.
+    """
+    devices = [f"{MQTT_DEVICES}/+/{kind}" for kind in MQTT_KINDS]
+    answers = [f"{MQTT_DEVICES}/+/receipts", f"{MQTT_DEVICES}/+/down"]
+    admin = _acls(["publishClientSend", "publishClientReceive", "subscribePattern"], ["$CONTROL/dynamic-security/#"])
+    admin += _acls(["publishClientReceive", "subscribePattern"], ["$SYS/#"])
+    gateway = _acls(["publishClientReceive", "subscribePattern"], [*devices, "$SYS/#"])
+    gateway += _acls(["subscribePattern"], [f"$share/+/{topic}" for topic in devices])
+    gateway += _acls(["publishClientSend"], [*answers, f"{MQTT_ALERTS}/#"])
+    return {
+        "defaultACLAccess": {
+            "publishClientSend": False, "publishClientReceive": False, "subscribe": False, "unsubscribe": True,
+        },
+        "clients": [
+            {"username": name, "textname": role, "roles": [{"rolename": role}], **hashed_password(password)}
+            for name, (password, role) in users.items()
+        ],
+        "groups": [],
+        "roles": [
+            {"rolename": "admin", "acls": admin},
+            {"rolename": "gateway", "acls": gateway},
+            # Added to every device by the registrar; its rights are the ACL file's.
+            {"rolename": "device", "acls": []},
+        ],
+    }  # fmt: skip
+
+
+class Mosquitto:
+    """The broker part of a stack."""
+
+    name = "mqtt"
+
+    def __init__(self, layout: Layout, state: State, ports: Ports, settings: Settings) -> None:
+        self._layout = layout
+        self._ports = ports
+        self._mqtt = settings.mqtt
+        self._port = 0
+
+    def addresses(self) -> dict[str, object]:
+        """What goes into the stack file."""
+        return {
+            "mqtt.host": HOST,
+            "mqtt.port": self._port,
+            "mqtt.password_file": str(self._layout.secret("mqtt-gateway")),
+            "mqtt.admin_password_file": str(self._layout.secret("mqtt-admin")),
+        }
+
+    def prepare(self) -> list[Spec]:
+        """Write the configuration and, at first start, the users."""
+        broker, security_plugin = executable(), plugin()
+        home = self._layout.data / "mosquitto"
+        home.mkdir(exist_ok=True)
+        home.chmod(0o700)
+        self._port = self._ports.take("mqtt", self._mqtt.port)
+        gateway = self._layout.secret("mqtt-gateway").read_text(encoding="utf-8").strip()
+        admin = self._layout.secret("mqtt-admin").read_text(encoding="utf-8").strip()
+        users = home / "dynamic-security.json"
+        if not users.is_file():
+            document = dynamic_security(
+                {self._mqtt.admin_username: (admin, "admin"), self._mqtt.username: (gateway, "gateway")}
+            )
+            write_private(users, json.dumps(document, indent=1))
+        acl = home / "acl"
+        write_private(acl, deploy_file("mosquitto", "acl").read_text(encoding="utf-8"))
+        lines = [
+            deploy_file("mosquitto", "mosquitto.conf").read_text(encoding="utf-8"),
+            "# This stack",
+            f"listener {self._port} {HOST}",
+            f"persistence_location {home}/",
+            f"acl_file {acl}",
+            f"plugin {security_plugin}",
+            f"plugin_opt_config_file {users}",
+            "log_dest stderr",
+        ]
+        if os.getuid() == 0:  # else it would become a user who cannot reach the data directory
+            lines.append("user root")
+        configuration = home / "mosquitto.conf"
+        write_private(configuration, "\n".join(lines) + "\n")
+        return [
+            Spec(
+                name="mosquitto",
+                argv=(str(broker), "-c", str(configuration)),
+                probe=functools.partial(probes.mqtt, HOST, self._port, self._mqtt.username, gateway),
+                # Ends by itself and writes its queues when the supervisor is killed.
+                death_signal=signal.SIGTERM,
+            )
+        ]

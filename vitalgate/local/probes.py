@@ -1,0 +1,86 @@
+"""Is it up? One question to each kind of server, in its own protocol and without a client library."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Awaitable, Callable
+from typing import LiteralString
+
+#: Asks once; raises OSError or ProbeError when the answer is no.
+Probe = Callable[[], Awaitable[None]]
+
+
+class ProbeError(Exception):
+    """The server answered, but not that it is ready."""
+
+
+async def _ask(host: str, port: int, request: bytes, count: int) -> bytes:
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        writer.write(request)
+        await writer.drain()
+        return await reader.readexactly(count)
+    except asyncio.IncompleteReadError as error:
+        raise ProbeError(f"{host}:{port} closed the connection") from error
+    finally:
+        writer.close()
+
+
+def _mqtt_string(text: str) -> bytes:
+    raw = text.encode()
+    return struct.pack(">H", len(raw)) + raw
+
+
+async def mqtt(host: str, port: int, username: str, password: str) -> None:
+    """CONNECT (MQTT 3.1.1, clean session) and expect return code 0."""
+    payload = _mqtt_string("MQTT") + bytes([4, 0xC2, 0, 10]) + _mqtt_string(f"{username}-probe")
+    payload += _mqtt_string(username) + _mqtt_string(password)
+    if len(payload) > 127:
+        raise ProbeError(f"user name and password of {username} are too long for the probe")
+    answer = await _ask(host, port, bytes([0x10, len(payload)]) + payload, 4)
+    if answer[0] != 0x20 or answer[3] != 0:
+        raise ProbeError(f"the broker at {host}:{port} refused {username} with return code {answer[3]}")
+
+
+async def kafka(host: str, port: int) -> None:
+    """ApiVersions (version 0), which a broker answers once it serves requests."""
+    body = struct.pack(">hhih", 18, 0, 7, -1)
+    answer = await _ask(host, port, struct.pack(">i", len(body)) + body, 10)
+    if struct.unpack(">ih", answer[4:10]) != (7, 0):
+        raise ProbeError(f"{host}:{port} does not answer as Kafka")
+
+
+async def http_ready(host: str, port: int, path: str = "/readyz") -> None:
+    """GET and expect status 200."""
+    request = f"GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode()
+    answer = await _ask(host, port, request, 12)
+    if answer[9:12] != b"200":
+        raise ProbeError(f"http://{host}:{port}{path} answered {answer[9:12].decode('ascii', 'replace')}")
+
+
+async def postgres(dsn: str, statement: LiteralString = "SELECT 1") -> None:
+    """Run one statement, outside a transaction."""
+    import psycopg
+
+    def ask() -> None:
+        with psycopg.connect(dsn, connect_timeout=2, autocommit=True) as connection:
+            connection.execute(statement)
+
+    try:
+        await asyncio.to_thread(ask)
+    except psycopg.Error as error:
+        raise ProbeError(str(error).strip().replace("\n", "; ")) from error
+
+
+async def any_kafka(bootstrap: str) -> None:
+    """Ask the servers of a bootstrap list; one that answers is enough."""
+    last: Exception = ProbeError("kafka.bootstrap is empty")
+    for entry in bootstrap.split(","):
+        host, _, port = entry.strip().rpartition(":")
+        try:
+            await kafka(host, int(port))
+            return
+        except (OSError, ProbeError, ValueError) as error:
+            last = error
+    raise last

@@ -1,0 +1,379 @@
+"""The supervisor: one process a stack, parent of everything that the stack runs.
+
+It is started by `vitalgate.local.stack` with a request (one JSON line) on standard input, reports progress as JSON
+lines on standard output, and then answers on its control socket. When the starter's end of standard input closes and
+the stack was not asked to stay, it stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vitalgate.config.loading import Loaded, SettingsError, env_name, load
+from vitalgate.local import logs, postgres, processes
+from vitalgate.local.child import Child, Spec
+from vitalgate.local.control import Control, answers
+from vitalgate.local.errors import StackError
+from vitalgate.local.layout import Layout, State, write_stack_file
+from vitalgate.local.plan import Part, choose, own_processes, part_probes
+from vitalgate.local.ports import Ports
+
+log = logging.getLogger("vitalgate.local.supervisor")
+_LOCK_WAIT_S = 15.0
+_ROTATE_EVERY_S = 5.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the starter asks for."""
+
+    data: str
+    flags: dict[str, str] = field(default_factory=dict)
+    config: str | None = None
+    only: list[str] | None = None
+    detach: bool = False
+
+
+class Supervisor:
+    """Starts, watches and stops one stack."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.layout = Layout.at(request.data)
+        self.state = State(self.layout)
+        self.children: dict[str, Child] = {}
+        self.loaded: Loaded | None = None
+        self.stopping = asyncio.Event()
+        self.ready = False
+        self._lock_fd: int | None = None
+        self._own: list[str] = []
+        self._parts: dict[str, list[str]] = {}
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> int:
+        """Start everything, serve until asked to stop, stop everything."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stopping.set)
+        control = Control(self.layout.control, self)
+        background: list[asyncio.Task[Any]] = []
+        code = 0
+        try:
+            await self._lock()
+            await control.open()
+            background = [loop.create_task(self._rotate())]
+            if not self.request.detach:
+                background.append(loop.create_task(self._watch_starter()))
+            starting = loop.create_task(self._start())
+            stop = loop.create_task(self.stopping.wait())
+            await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                starting.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await starting
+            else:
+                starting.result()
+                self.ready = True
+                report(event="ready")
+                log.info("stack ready")
+            await stop
+        except (StackError, SettingsError) as error:
+            report(event="failed", error=str(error))
+            log.error("%s", error)
+            code = 1
+        finally:
+            for task in background:
+                task.cancel()
+            await self._stop_all()
+            await control.close()
+            if self._lock_fd is not None and code == 0:
+                self.layout.stack_file.unlink(missing_ok=True)
+            log.info("stack stopped")
+        return code
+
+    async def _lock(self) -> None:
+        """Hold the data directory; children inherit the lock, so it is free only when the last of them is gone."""
+        self._lock_fd = os.open(self.layout.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
+        until = time.monotonic() + _LOCK_WAIT_S
+        while True:
+            try:
+                fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                running = await answers(self.layout.control)
+                if running or time.monotonic() > until:
+                    os.close(self._lock_fd)
+                    self._lock_fd = None
+                    what = "a stack is already running" if running else "processes of an earlier stack still run"
+                    raise StackError(
+                        f"{what} in {self.layout.data}; stop it with `vitalgate down`, or give another --data"
+                    ) from error
+                await asyncio.sleep(0.1)
+            else:
+                return
+
+    async def _start(self) -> None:
+        self.layout.stack_file.unlink(missing_ok=True)  # addresses of an earlier run are nobody's wish
+        config = Path(self.request.config) if self.request.config else None
+        wished = load(config=config, flags=self.request.flags, data=str(self.layout.data))
+        ports = Ports(self.state)
+        parts = choose(wished, self.request.only, self.layout, self.state, ports)
+        await asyncio.to_thread(postgres.sweep)
+        prepared = [asyncio.create_task(self._prepare(part)) for part in parts]
+        # Ports and secrets are known once all parts are prepared; each starts as soon as it is.
+        try:
+            await asyncio.gather(*prepared)
+        except BaseException:
+            for task in prepared:
+                task.cancel()
+            raise
+        write_stack_file(self.layout, {name: value for part in parts for name, value in part.addresses().items()})
+        self.loaded = load(config=config, flags=self.request.flags, data=str(self.layout.data))
+        timeout = self.loaded.settings.local.ready_timeout_s
+        wanted = own_processes(self.request.only)
+        async with asyncio.TaskGroup() as group:
+            waits = {
+                part.name: [group.create_task(self._until_ready(name, timeout)) for name in self._parts[part.name]]
+                for part in parts
+            }
+            after = [task for tasks in waits.values() for task in tasks]
+            if self.request.only is None or wanted:
+                group.create_task(self._start_own(wanted, waits, after, ports, timeout))
+
+    async def _prepare(self, part: Part) -> None:
+        began = time.monotonic()
+        specs = await asyncio.to_thread(part.prepare)
+        log.info("%s prepared in %.2f s", part.name, time.monotonic() - began)
+        self._parts[part.name] = [spec.name for spec in specs]
+        for spec in specs:
+            self._add(spec).start()
+
+    def _add(self, spec: Spec) -> Child:
+        child = Child(spec, self.layout.log(spec.name), lock_fd=self._lock_fd)
+        self.children[spec.name] = child
+        return child
+
+    async def _until_ready(self, name: str, timeout: float) -> None:
+        began = time.monotonic()
+        child = self.children[name]
+        if not await child.wait_ready(timeout):
+            raise StackError(self._trouble(child, timeout))
+        report(event="process", name=name, seconds=round(time.monotonic() - began, 2))
+        log.info("%s ready after %.2f s", name, time.monotonic() - began)
+
+    def _trouble(self, child: Child, timeout: float) -> str:
+        why = child.problem or "it does not answer"
+        if child.restarts:
+            why = f"it ended {child.restarts} times, last with exit status {child.last_exit}"
+        text = f"{child.spec.name} was not ready within {timeout:g} s (local.ready_timeout_s): {why}"
+        if child.state == "failed":
+            text = f"{child.spec.name} could not be started: {why}"
+        lines = logs.tail(child.log)
+        return f"{text}\nThe last lines of {child.log}:\n{lines}" if lines else text
+
+    async def _start_own(
+        self,
+        wanted: list[processes.Process],
+        waits: dict[str, list[asyncio.Task[None]]],
+        after: list[asyncio.Task[None]],
+        ports: Ports,
+        timeout: float,
+    ) -> None:
+        assert self.loaded is not None
+        env = self._environment()
+
+        async def once_ready(part: str, *steps: Any) -> None:
+            if waits.get(part):
+                await asyncio.wait(waits[part])
+                if any(task.exception() for task in waits[part] if not task.cancelled()):
+                    return
+            for step in steps:
+                await step()
+
+        await asyncio.gather(once_ready("kafka", self._topics), once_ready("postgres", lambda: self._migrate(env)))
+        if after:
+            await asyncio.wait(after)
+        started = []
+        for process in wanted:
+            if not process.exists():
+                log.warning("%s skipped: there is no subcommand %s yet", process.name, process.arguments[0])
+                continue
+            self._own.append(process.name)
+            self._add(processes.spec(process, ports, env)).start()
+            started.append(process.name)
+        await asyncio.gather(*(self._until_ready(name, timeout) for name in started))
+
+    def _environment(self) -> dict[str, str]:
+        """Settings for our processes: flags become environment, since a command line is there for all to read."""
+        env = {env_name(name): value for name, value in self.request.flags.items()}
+        env["VITALGATE_STACK_DATA"] = str(self.layout.data)
+        if self.request.config:
+            env["VITALGATE_CONFIG"] = str(Path(self.request.config).absolute())
+        return env
+
+    async def _topics(self) -> None:
+        from vitalgate.local.topics import create_topics
+
+        assert self.loaded is not None
+        began = time.monotonic()
+        created = await asyncio.to_thread(create_topics, self.loaded.settings.kafka)
+        log.info("%d topics created in %.2f s", len(created), time.monotonic() - began)
+
+    async def _migrate(self, env: dict[str, str]) -> None:
+        migrate = processes.Process("migrate", ("migrate",))
+        if not migrate.exists():
+            log.warning("no migrations yet")
+            return
+        began = time.monotonic()
+        path = self.layout.log("migrate")
+        with path.open("ab") as stream:
+            done = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "vitalgate.cli", *migrate.arguments,
+                stdin=asyncio.subprocess.DEVNULL, stdout=stream, stderr=stream, env={**os.environ, **env},
+            )  # fmt: skip
+        if code := await done.wait():
+            raise StackError(f"`vitalgate migrate` failed with exit status {code}:\n{logs.tail(path)}")
+        log.info("migrated in %.2f s", time.monotonic() - began)
+
+    async def _stop_all(self) -> None:
+        own = [self.children[name] for name in self._own]
+        parts = [child for name, child in self.children.items() if name not in self._own]
+        # The gateway first, so that nothing new comes in while the workers finish what they have.
+        for group in ([c for c in own if c.spec.name == "gateway"], own, parts):
+            await asyncio.gather(*(child.stop() for child in group))
+
+    async def _rotate(self) -> None:
+        while True:
+            await asyncio.sleep(_ROTATE_EVERY_S)
+            limit = (self.loaded.settings.local.log_max_mb if self.loaded else 20) * 1_048_576
+            for path in self.layout.logs.glob("*.log"):
+                try:
+                    if logs.rotate(path, limit):
+                        log.info("%s rotated", path.name)
+                except OSError as error:
+                    log.warning("%s cannot be rotated: %s", path.name, error.strerror)
+
+    async def _watch_starter(self) -> None:
+        """Stop when the process that started us is gone: its end of our standard input closes."""
+        await asyncio.to_thread(_read_to_end)
+        log.info("the starter is gone or has let go")
+        self.stopping.set()
+
+    # --- control ----------------------------------------------------------------------------------------------------
+
+    async def status(self) -> dict[str, Any]:
+        """The document of `vitalgate status --json`."""
+        document: dict[str, Any] = {"data": str(self.layout.data), "ready": self.ready, "pid": os.getpid()}
+        if self.loaded:
+            settings = self.loaded.settings
+            document["mqtt"] = {"host": settings.mqtt.host, "port": settings.mqtt.port}
+            document["kafka"] = {"bootstrap": settings.kafka.bootstrap}
+            document["database"] = {"dsn": settings.database.dsn}
+        document["processes"] = [
+            {
+                "name": child.spec.name,
+                "pid": child.pid,
+                "state": child.state,
+                "restarts": child.restarts,
+                "last_exit": child.last_exit,
+                "log": str(child.log),
+            }
+            for child in self.children.values()
+        ]
+        document["health"] = await self._health()
+        return document
+
+    async def _health(self) -> dict[str, Any]:
+        if not self.loaded:
+            return {}
+        probes = part_probes(self.loaded.settings, self.request.only)
+        probes |= {name: self.children[name].spec.probe for name in self._own}
+
+        async def ask(probe: Any) -> dict[str, Any]:
+            began = time.monotonic()
+            try:
+                async with asyncio.timeout(2.0):
+                    await probe()
+            except Exception as error:  # any answer but yes is a no, with its reason
+                return {"ok": False, "detail": str(error) or type(error).__name__}
+            return {"ok": True, "ms": round((time.monotonic() - began) * 1000, 1)}
+
+        return dict(zip(probes, await asyncio.gather(*(ask(probe) for probe in probes.values())), strict=True))
+
+    async def command(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Carry out one control command.
+
+        Raises
+        ------
+        StackError
+            For an unknown command or process.
+        """
+        if name == "status":
+            return await self.status()
+        if name == "stop":
+            self.stopping.set()
+            return {"pid": os.getpid()}
+        child = self.children.get(arguments.get("name", ""))
+        if child is None:
+            raise StackError(f"no process {arguments.get('name')!r}; there are {', '.join(self.children) or 'none'}")
+        if name == "stop_process":
+            await child.stop()
+        elif name == "start_process":
+            child.start()
+            if arguments.get("wait") and not await child.wait_ready(float(arguments["wait"])):
+                raise StackError(self._trouble(child, float(arguments["wait"])))
+        elif name == "kill_process":
+            child.signal(int(arguments.get("signal", signal.SIGKILL)))
+        else:
+            raise StackError(f"unknown command {name!r}")
+        return {"name": child.spec.name, "pid": child.pid, "state": child.state}
+
+
+def _read_to_end() -> None:
+    while os.read(0, 4096):
+        pass
+
+
+def report(**event: object) -> None:
+    """Tell the starter; it may be gone."""
+    with contextlib.suppress(OSError):
+        os.write(1, json.dumps(event).encode() + b"\n")
+
+
+def main() -> int:
+    """Read the request and run."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = os.read(0, 1)  # one at a time: what follows the line is the life line
+        if not byte:
+            return 1
+        line += byte
+    request = Request(**json.loads(line))
+    layout = Layout.at(request.data)
+    try:
+        layout.create()
+    except StackError as error:
+        report(event="failed", error=str(error))
+        return 1
+    descriptor = os.open(layout.log("supervisor"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.dup2(descriptor, 2)
+    os.umask(0o077)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("kafka").setLevel(logging.ERROR)
+    log.info("request: %s", {**asdict(request), "flags": sorted(request.flags)})
+    return asyncio.run(Supervisor(request).run())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
