@@ -1,0 +1,1 @@
+"""MQTT in, Kafka out; receipts, alerts and credentials back to the broker."""
