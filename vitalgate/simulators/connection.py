@@ -1,4 +1,4 @@
-"""One device's MQTT connection on an asyncio loop: paho does the protocol, the loop watches thousands of its sockets."""
+"""One device's MQTT connection on an asyncio loop: paho does the protocol, the loop watches thousands of sockets."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def beats(person: Person, start: float, stop: float) -> Beats:
 
 
 def pulse_rate(person: Person, time_s: float, over_s: float = 8.0) -> float:
-    """Beats a minute as a device would show it: from the beats of the last `over_s` seconds; NaN when there are too few."""
+    """Beats a minute as a device shows it: from the beats of the last `over_s` seconds; NaN when there are too few."""
     recent = beats(person, time_s - over_s, time_s).time
     if len(recent) < 2:
         return float("nan")

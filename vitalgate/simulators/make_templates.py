@@ -1,7 +1,8 @@
 """Make ``templates.npz`` with NeuroKit2: one clean cycle of every wave that the simulators place by the heart's times.
 
-Run as ``python -m vitalgate.simulators.make_templates``. NeuroKit2 takes seconds to import and integrates a differential
-equation for every second of ECG; done once, here, that costs nothing when a thousand patients are simulated.
+Run as ``python -m vitalgate.simulators.make_templates``. NeuroKit2 takes seconds to import and integrates a
+differential equation for every second of ECG; done once, here, that costs nothing when a thousand patients are
+simulated.
 
 The ECG waves come from ECGSYN (McSharry, Clifford, Tarassenko, Smith 2003, IEEE Trans Biomed Eng 50:289) with the
 parameters of all waves but one set to nothing: the equation is linear in the wave amplitudes, so P, Q, R, S and T can

@@ -57,7 +57,8 @@ def _tiffeneau(person: Person, time: float, _since: float) -> Value:
 
 
 def _mean_activity(person: Person, start: float, stop: float) -> float:
-    return float(person.vital("activity", np.linspace(start, stop, max(2, min(300, int((stop - start) / 60) + 2)))).mean())
+    points = max(2, min(300, int((stop - start) / 60) + 2))
+    return float(person.vital("activity", np.linspace(start, stop, points)).mean())
 
 
 def _steps(person: Person, time: float, since: float) -> Value:

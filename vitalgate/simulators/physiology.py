@@ -1,8 +1,8 @@
 """One simulated person: every vital sign as a pure function of the seed and of time, hanging together.
 
-Activity and the hour of the day move heart, breathing, pressure and temperature; fever and lack of oxygen speed up heart
-and breath; meals move glucose. A scenario lays its changes over that: ``add`` joins before the couplings (a fever of
-2 degrees brings its own fast heart), ``set`` decides the final value.
+Activity and the hour of the day move heart, breathing, pressure and temperature; fever and lack of oxygen speed up
+heart and breath; meals move glucose. A scenario lays its changes over that: ``add`` joins before the couplings (a fever
+of 2 degrees brings its own fast heart), ``set`` decides the final value.
 
 Sources: circadian amplitudes and the 8.5 beats per degree of fever are textbook orders of magnitude, not fitted to
 data; spirometry follows the ECSC equations (Quanjer et al. 1993, Eur Respir J 6 Suppl 16:5).
@@ -11,7 +11,7 @@ data; spirometry follows the ECSC equations (Quanjer et al. 1993, Eur Respir J 6
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -37,7 +37,7 @@ _LIMITS = {
 
 @dataclass(frozen=True)
 class Change:
-    """A scenario's hand on one vital sign: linear between points, before the first nothing, after the last its value."""
+    """A scenario's hand on one vital sign: linear between points, nothing before the first, the last after it."""
 
     what: str
     mode: Literal["set", "add"]
@@ -54,7 +54,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Rhythm:
-    """A stretch of another rhythm: `af` (atrial fibrillation), `pause` (no beats), `ectopy` (early ventricular beats)."""
+    """A stretch of another rhythm: `af` (atrial fibrillation), `pause` (no beats), `ectopy` (early wide beats)."""
 
     kind: Literal["af", "pause", "ectopy"]
     start: float
@@ -89,6 +89,9 @@ class Body:
     """Hours that the person's clock is ahead of UTC, for the hour of the day."""
 
 
+_UNDRAWN = Body(0, False, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
 def draw_body(seed: int, given: Mapping[str, float] | None = None) -> Body:
     """A grown-up between 45 and 88 with ordinary values at rest; `given` replaces any of them."""
     given = dict(given or {})
@@ -103,7 +106,8 @@ def draw_body(seed: int, given: Mapping[str, float] | None = None) -> Body:
     body = Body(
         age=age, male=male, height_m=height,
         heart_rate=between("heart_rate", 60, 74), respiration_rate=between("respiration_rate", 13, 16),
-        spo2=between("spo2", 96.3, 98.3), systolic=between("systolic", 114, 134), diastolic=between("diastolic", 70, 82),
+        spo2=between("spo2", 96.3, 98.3),
+        systolic=between("systolic", 114, 134), diastolic=between("diastolic", 70, 82),
         temperature=between("temperature", 36.4, 36.8), weight=between("weight", 22, 29) * height**2
         if "weight" not in given else float(given.pop("weight")),
         glucose=between("glucose", 88, 104), zone_h=float(given.pop("zone_h", 1.0)),
@@ -122,10 +126,10 @@ class Person:
     """When the scenario starts: its changes count from here."""
     changes: tuple[Change, ...] = ()
     rhythms: tuple[Rhythm, ...] = ()
-    body: Body = field(default=None)  # type: ignore[assignment]
+    body: Body = _UNDRAWN
 
     def __post_init__(self) -> None:
-        if self.body is None:
+        if self.body is _UNDRAWN:
             object.__setattr__(self, "body", draw_body(self.seed))
 
     def vital(self, name: str, time_s: ArrayLike) -> Float:
@@ -235,7 +239,7 @@ class Person:
     # --- the lungs, blown on demand ----------------------------------------------------------------------------------
 
     def spirometry(self, time_s: float) -> dict[str, float]:
-        """fvc and fev1 in L, pef in L/min of a forced breath (ECSC equations, with 3 % from blow to blow)."""
+        """Give fvc and fev1 in L, pef in L/min of a forced breath (ECSC equations, with 3 % from blow to blow)."""
         height, age = self.body.height_m, self.body.age
         if self.body.male:
             fvc = 5.76 * height - 0.026 * age - 4.34

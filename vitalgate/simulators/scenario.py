@@ -97,7 +97,8 @@ class PatientOf(_Part):
     def _names(self) -> PatientOf:
         unknown = set(self.body) - set(Body.__dataclass_fields__)
         if unknown:
-            raise ValueError(f"a body has no {', '.join(sorted(unknown))}; it has {', '.join(Body.__dataclass_fields__)}")
+            known = ", ".join(Body.__dataclass_fields__)
+            raise ValueError(f"a body has no {', '.join(sorted(unknown))}; it has {known}")
         seen: set[str] = set()
         for device in self.devices:
             label = device.name or device.kind
@@ -249,6 +250,7 @@ def check(document: Mapping[str, Any], where: str, kinds: Mapping[str, object] |
         wrong = sorted({d.kind for p in scenario.patients for d in p.devices} - set(kinds))
         if wrong:
             raise ScenarioError(
-                f"{where} is not a usable scenario:\n  no device kind {', '.join(wrong)}; there are {', '.join(sorted(kinds))}"
+                f"{where} is not a usable scenario:\n  no device kind {', '.join(wrong)};"
+                f" there are {', '.join(sorted(kinds))}"
             )
     return scenario

@@ -1,7 +1,7 @@
 """ECG, pleth and breathing belt of a person: the one heart and the one chest, seen by different sensors.
 
-Sample n of a recording that starts at `start` is at start + n/fs, and depends on the person, the recording's start and n
-only; so packets may be asked for in any order and any size.
+Sample n of a recording that starts at `start` is at start + n/fs, and depends on the person, the recording's start and
+n only; so packets may be asked for in any order and any size.
 """
 
 from __future__ import annotations
