@@ -1,0 +1,237 @@
+"""Heart rate and rate events (pause, asystole, brady- and tachycardia) from beats.
+
+Definitions (PhysioNet/CinC Challenge 2015 for the numbers of beats, with the home-monitoring limits of rate):
+
+=============  ==========================================================================================
+pause          an RR interval of 2 s or more, up to 16 s; value: its length, s
+asystole       4 s or more without a beat, with signal present all the while; value: its length, s
+bradycardia    less than 50/min over 5 beats (four intervals, 16 s at most); value: the lowest such rate
+tachycardia    more than 100/min over 17 beats (sixteen intervals); value: the highest such rate
+=============  ==========================================================================================
+
+A long pause lowers the mean rate of the beats round it, and so may count as bradycardia too.
+
+No interval counts across a gap: where more than 0.1 s of signal is missing a beat may be hidden, and a gap is no pause.
+
+Finite support: events in [start, stop) depend on beats and presence in [start - BEFORE_S*fs, stop + AFTER_S*fs) only.
+Because a tachycardia may last for hours, events are given in *pieces*: every event but a pause is cut at ``start`` and
+``stop``, so that consecutive stretches can be stored as separate blocks, and ``join_events`` puts the pieces of
+touching stretches together again. A pause is given whole, in the stretch where it begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+NAME = "vg-rate"
+VERSION = "1"
+
+#: Four intervals of just under 4 s, the slowest bradycardia that is not asystole, span 16 s.
+BEFORE_S = 16.0
+AFTER_S = 16.0
+
+PAUSE_S = 2.0
+ASYSTOLE_S = 4.0
+BRADYCARDIA_PER_MIN, BRADYCARDIA_BEATS = 50.0, 5
+TACHYCARDIA_PER_MIN, TACHYCARDIA_BEATS = 100.0, 17
+#: More than this missing between two beats, and the interval is unknown.
+MISSING_S = 0.1
+#: Intervals that ``heart_rate`` believes, seconds: 300/min to 15/min.
+SHORTEST_RR_S, LONGEST_RR_S = 0.2, 4.0
+
+Kind = Literal["pause", "bradycardia", "tachycardia", "asystole"]
+
+
+@dataclass(frozen=True)
+class RhythmEvent:
+    """Something that the heart did between two absolute samples.
+
+    Attributes
+    ----------
+    kind
+        What it was.
+    onset, offset
+        Absolute samples, [onset, offset): from a beat (asystole: the sample after it) to a beat, or as far as there was
+        signal, or to where the piece was cut.
+    value, unit
+        Length in ``s``, or rate in ``/min``.
+    """
+
+    kind: Kind
+    onset: int
+    offset: int
+    value: float
+    unit: str
+
+
+def rr_intervals(beats: ArrayLike, fs: float) -> NDArray[np.float64]:
+    """Intervals between successive beats, in seconds: one fewer than there are beats.
+
+    Parameters
+    ----------
+    beats
+        Sample indices, increasing.
+    fs
+        Sampling rate, Hz.
+    """
+    at = np.asarray(beats, dtype=np.int64).ravel()
+    return np.diff(at) / float(fs)
+
+
+def heart_rate(beats: ArrayLike, fs: float) -> float:
+    """Mean heart rate, per minute: 60 divided by the mean of the valid RR intervals (0.2 to 4 s).
+
+    NaN when there are fewer than three beats, or no valid interval.
+    """
+    rr = rr_intervals(beats, fs)
+    if len(rr) < 2:
+        return float("nan")
+    valid = rr[(rr >= SHORTEST_RR_S) & (rr <= LONGEST_RR_S)]
+    return 60.0 / float(valid.mean()) if len(valid) else float("nan")
+
+
+def rate_events(
+    beats: ArrayLike,
+    fs: float,
+    start: int,
+    stop: int,
+    *,
+    present: ArrayLike | None = None,
+    first: int = 0,
+    slow_per_min: float = BRADYCARDIA_PER_MIN,
+    fast_per_min: float = TACHYCARDIA_PER_MIN,
+) -> list[RhythmEvent]:
+    """Pauses, asystole, brady- and tachycardia in [start, stop).
+
+    Parameters
+    ----------
+    beats
+        Absolute sample indices of R peaks of one signal, increasing; those beyond the support are ignored.
+    fs
+        Sampling rate, Hz.
+    start, stop
+        Absolute samples.
+    present
+        What there was: a boolean array (True where there was signal), or the signal itself with NaN where there was
+        not; its first element is absolute sample ``first``, and outside it nothing is present. Without it, signal is
+        taken to be present between any two beats up to 16 s apart. A caller that does not believe a stretch of signal
+        marks it as not present.
+    slow_per_min, fast_per_min
+        Limits of rate.
+
+    Returns
+    -------
+    Events sorted by onset.
+    """
+    low, high = start - round(BEFORE_S * fs), stop + round(AFTER_S * fs)
+    at = np.asarray(beats, dtype=np.int64).ravel()
+    at = at[(at >= low) & (at < high)]
+    mask = _mask(present)
+    lengths = np.diff(at)
+    if mask is None:
+        known = lengths <= AFTER_S * fs
+        runs = np.column_stack([at[:-1], at[1:]])[known]
+    else:
+        runs = _present_runs(mask, first, low, high)
+        known = _missing(at, runs) <= MISSING_S * fs
+    events = [
+        RhythmEvent("pause", int(at[k]), int(at[k + 1]), float(lengths[k] / fs), "s")
+        for k in np.flatnonzero(known & (lengths >= PAUSE_S * fs) & (lengths <= AFTER_S * fs))
+        if start <= at[k] < stop
+    ]
+    pieces = _silences(at, runs, fs)
+    pieces += _rates(at, known, fs, BRADYCARDIA_BEATS, "bradycardia", slow_per_min)
+    pieces += _rates(at, known, fs, TACHYCARDIA_BEATS, "tachycardia", fast_per_min)
+    for piece in pieces:
+        onset, offset = max(piece.onset, start), min(piece.offset, stop)
+        if onset < offset:
+            events.append(replace(piece, onset=onset, offset=offset))
+    return _joined(events, fs)
+
+
+def join_events(pieces: Iterable[RhythmEvent], fs: float) -> list[RhythmEvent]:
+    """Put together what was cut at the edges of touching stretches.
+
+    The events of stretches that together cover [a, b), joined, are those of [a, b) in one.
+    """
+    return _joined(pieces, fs)
+
+
+def _joined(pieces: Iterable[RhythmEvent], fs: float) -> list[RhythmEvent]:
+    joined: list[RhythmEvent] = []
+    for event in sorted(pieces, key=lambda e: (e.kind, e.onset, e.offset)):
+        last = joined[-1] if joined else None
+        if last is not None and last.kind == event.kind != "pause" and event.onset <= last.offset:
+            offset = max(last.offset, event.offset)
+            best = min if event.kind == "bradycardia" else max
+            joined[-1] = replace(last, offset=offset, value=best(last.value, event.value))
+        else:
+            joined.append(event)
+    joined = [replace(e, value=(e.offset - e.onset) / fs) if e.kind == "asystole" else e for e in joined]
+    return sorted(joined, key=lambda e: (e.onset, e.kind))
+
+
+def _mask(present: ArrayLike | None) -> NDArray[np.bool_] | None:
+    if present is None:
+        return None
+    array = np.asarray(present).ravel()
+    return array if array.dtype == np.bool_ else np.isfinite(array)
+
+
+def _present_runs(mask: NDArray[np.bool_], first: int, low: int, high: int) -> NDArray[np.int64]:
+    """Runs [begin, end) of presence in absolute samples, cut to [low, high); gaps too short to matter stay gaps."""
+    begin, end = max(low, first), min(high, first + len(mask))
+    if end <= begin:
+        return np.empty((0, 2), np.int64)
+    edges = np.diff(np.concatenate([[False], mask[begin - first : end - first], [False]]).astype(np.int8))
+    return np.column_stack([np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)]).astype(np.int64) + begin
+
+
+def _missing(at: NDArray[np.int64], runs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Samples missing between each beat and the next."""
+    if len(at) < 2 or not len(runs):
+        return np.diff(at)
+    # Samples present before each beat: exact, in integers.
+    total = np.concatenate([[0], np.cumsum(runs[:, 1] - runs[:, 0])])
+    run = np.searchsorted(runs[:, 0], at, side="right") - 1
+    into = np.where(run >= 0, np.minimum(at, runs[np.maximum(run, 0), 1]) - runs[np.maximum(run, 0), 0], 0)
+    before = np.where(run >= 0, total[np.maximum(run, 0)] + into, 0)
+    missing: NDArray[np.int64] = np.diff(at) - np.diff(before)
+    return missing
+
+
+def _silences(at: NDArray[np.int64], runs: NDArray[np.int64], fs: float) -> list[RhythmEvent]:
+    """Stretches of present signal without a beat, 4 s or longer."""
+    if not len(runs):
+        return []
+    # Gaps of up to MISSING_S do not end a stretch: nothing could hide in them.
+    wide = np.flatnonzero(runs[1:, 0] - runs[:-1, 1] > MISSING_S * fs)
+    begins = runs[np.concatenate([[0], wide + 1]), 0]
+    ends = runs[np.concatenate([wide, [len(runs) - 1]]), 1]
+    # Silence begins after a beat, so that two silences with a beat between them do not touch.
+    edges = np.unique(np.concatenate([at, at + 1, begins, ends]))
+    onset, offset = edges[:-1], edges[1:]
+    inside = np.searchsorted(begins, onset, side="right") > np.searchsorted(ends, onset, side="right")
+    long = np.flatnonzero(inside & (offset - onset >= ASYSTOLE_S * fs - 1))
+    return [
+        RhythmEvent("asystole", int(onset[k]), int(offset[k]), float((offset[k] - onset[k]) / fs), "s") for k in long
+    ]
+
+
+def _rates(
+    at: NDArray[np.int64], known: NDArray[np.bool_], fs: float, beats: int, kind: Kind, limit: float
+) -> list[RhythmEvent]:
+    """Stretches over which ``beats`` successive beats were too slow or too fast: one event a window, not yet joined."""
+    if len(at) < beats:
+        return []
+    span: NDArray[Any] = at[beats - 1 :] - at[: -(beats - 1)]
+    whole = np.lib.stride_tricks.sliding_window_view(known, beats - 1).all(axis=1)
+    rate = 60.0 * (beats - 1) * fs / np.maximum(span, 1)
+    off = rate < limit if kind == "bradycardia" else rate > limit
+    chosen = np.flatnonzero(whole & off & (span <= AFTER_S * fs))
+    return [RhythmEvent(kind, int(at[k]), int(at[k + beats - 1]), float(rate[k]), "/min") for k in chosen]
