@@ -1,8 +1,8 @@
 """The `vitalgate` script: one file a subcommand.
 
-`vitalgate/cli/NAME.py` holds ``command: click.Command`` and becomes `vitalgate NAME` (an underscore becomes a dash); the
-first line of its docstring is what `vitalgate --help` says of it, so that help imports nothing. Files whose name begins
-with an underscore are helpers.
+`vitalgate/cli/NAME.py` holds ``command: click.Command`` and becomes `vitalgate NAME` (an underscore becomes a dash).
+The first line of its docstring is what `vitalgate --help` says of it, so that help imports nothing. Files whose name
+begins with an underscore are helpers.
 """
 
 from __future__ import annotations

@@ -6,15 +6,17 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import platform
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from vitalgate.local.guard import guarded
+from vitalgate.local.logs import Sieve
 from vitalgate.local.probes import Probe, ProbeError
 
 ChildState = Literal["stopped", "starting", "ready", "backoff", "failed"]
@@ -28,7 +30,8 @@ _PROBE_TIMEOUT_S = 5.0
 #: Exit status of our commands for unusable settings: trying again would not help.
 EXIT_USAGE = 2
 _PR_SET_PDEATHSIG = 1
-_LINUX = sys.platform.startswith("linux")
+#: Whether the kernel can be asked to signal a child when its parent dies; a variable, so that a test can say no.
+parent_death_signal: bool = platform.system() == "Linux"
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class Identity:
 class Spec:
     """How to run one process.
 
-    ``death_signal`` is what it gets when the supervisor dies without having stopped it.
+    ``death_signal`` is what it gets when the supervisor dies without having stopped it. Where ``keep_line`` is given,
+    only lines it says yes to reach the log.
     """
 
     name: str
@@ -56,6 +60,7 @@ class Spec:
     stop_signal: signal.Signals = signal.SIGTERM
     death_signal: signal.Signals = signal.SIGKILL
     grace_s: float = 10.0
+    keep_line: Callable[[bytes], bool] | None = None
 
 
 def die_with_parent(death_signal: int) -> Callable[[], None]:
@@ -81,6 +86,12 @@ class Child:
     def __init__(self, spec: Spec, log: Path, *, lock_fd: int | None = None) -> None:
         self.spec = spec
         self.log = log
+        self.sieve = Sieve(log, spec.keep_line) if spec.keep_line else None
+        #: The file that the process writes to.
+        self.output = self.sieve.raw if self.sieve else log
+        #: When the process was started last, and how long it took to become ready.
+        self.started = 0.0
+        self.took_s = 0.0
         self.state: ChildState = "stopped"
         self.pid: int | None = None
         self.restarts = 0
@@ -137,7 +148,7 @@ class Child:
     async def _run(self) -> None:
         delay = BACKOFF_FIRST_S
         while self._wanted:
-            started = time.monotonic()
+            self.started = time.monotonic()
             try:
                 process = await self._spawn()
             except OSError as error:
@@ -158,7 +169,7 @@ class Child:
                 self._set("failed")
                 return
             self.restarts += 1
-            if time.monotonic() - started >= HEALTHY_S:
+            if time.monotonic() - self.started >= HEALTHY_S:
                 delay = BACKOFF_FIRST_S
             self._set("backoff")
             with contextlib.suppress(TimeoutError):
@@ -166,25 +177,26 @@ class Child:
             delay = min(delay * 2, BACKOFF_MAX_S)
             if self._wanted:
                 self._set("starting")
+        if self.sieve:
+            self.sieve.sift()
         self._set("stopped")
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         spec = self.spec
         argv = spec.argv
-        keep = () if self._lock_fd is None else (self._lock_fd,)
-        hook = None
-        stdin = subprocess.DEVNULL
-        if _LINUX:
-            hook = die_with_parent(spec.death_signal)
-        else:  # no such request to the kernel: a small guard holds the child's life line
-            from vitalgate.local.guard import guarded
-
-            argv, keep = guarded(argv, spec.death_signal, keep)
+        keep: tuple[int, ...] = () if self._lock_fd is None else (self._lock_fd,)
         identity = spec.identity
-        with self.log.open("ab") as log:
+        hook = None
+        with contextlib.ExitStack() as done, self.output.open("ab") as log:
+            if parent_death_signal:
+                hook = die_with_parent(spec.death_signal)
+            else:  # no such request to the kernel: a small guard holds a life line for the child
+                argv, life_line = guarded(argv, spec.death_signal)
+                keep = (*keep, life_line)
+                done.callback(os.close, life_line)
             return await asyncio.create_subprocess_exec(
                 *argv,
-                stdin=stdin,
+                stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **spec.env},
@@ -207,5 +219,6 @@ class Child:
                 await asyncio.sleep(_PROBE_EVERY_S)
             else:
                 self.problem = ""
+                self.took_s = time.monotonic() - self.started
                 self._set("ready")
                 return

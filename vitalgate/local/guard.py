@@ -17,12 +17,11 @@ import threading
 _life_lines: list[int] = []
 
 
-def guarded(argv: tuple[str, ...], death_signal: int, keep: tuple[int, ...]) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """The command that runs ``argv`` under a guard, and the descriptors to pass to it."""
+def guarded(argv: tuple[str, ...], death_signal: int) -> tuple[tuple[str, ...], int]:
+    """The command that runs ``argv`` under a guard, and the descriptor to pass to it (and to close afterwards)."""
     read_end, write_end = os.pipe()
     _life_lines.append(write_end)
-    command = (sys.executable, "-m", "vitalgate.local.guard", str(read_end), str(int(death_signal)), *argv)
-    return command, (*keep, read_end)
+    return (sys.executable, "-m", "vitalgate.local.guard", str(read_end), str(int(death_signal)), *argv), read_end
 
 
 def main(arguments: list[str]) -> int:

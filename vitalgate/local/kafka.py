@@ -54,9 +54,8 @@ def command(arguments: list[str], *flags: str, heap_mb: int = 384) -> tuple[str,
     """The command line that runs one of Kafka's main classes."""
     classpath = os.pathsep.join(str(path) for path in jars.classpath())
     log4j = deploy_file("kafka", "log4j2.properties")
-    return (
-        str(java()), *_JVM, f"-Xmx{heap_mb}m", *flags, f"-Dlog4j2.configurationFile={log4j}", "-cp", classpath, *arguments
-    )  # fmt: skip
+    jvm = (str(java()), *_JVM, f"-Xmx{heap_mb}m", *flags, f"-Dlog4j2.configurationFile={log4j}")
+    return (*jvm, "-cp", classpath, *arguments)
 
 
 class Kafka:

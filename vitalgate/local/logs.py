@@ -7,6 +7,7 @@ the limit is copied to NAME.log.1 and cut to nothing: children append, so they g
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 KEEP = 3
@@ -40,3 +41,39 @@ def tail(path: Path, lines: int = 15, *, most: int = 16_384) -> str:
     except OSError:
         return ""
     return "\n".join(text.splitlines()[-lines:])
+
+
+class Sieve:
+    """Carries the lines worth keeping from a chatty process's output to its log.
+
+    The process writes to a file, never to a pipe, so that it cannot be held up by a reader that is slow or stopped.
+    """
+
+    _CUT_ABOVE = 4 * 1_048_576
+
+    def __init__(self, log: Path, keep: Callable[[bytes], bool]) -> None:
+        self.raw = log.with_suffix(".raw")
+        self._log = log
+        self._keep = keep
+        self._offset = 0
+        self._rest = b""
+
+    def sift(self) -> int:
+        """Carry over what has been written since the last time; returns the number of lines kept."""
+        kept = 0
+        try:
+            with self.raw.open("r+b") as raw, self._log.open("ab") as log:
+                raw.seek(self._offset)
+                while block := raw.read(1_048_576):
+                    self._offset += len(block)
+                    *lines, self._rest = (self._rest + block).split(b"\n")
+                    wanted = [line for line in lines if self._keep(line)]
+                    kept += len(wanted)
+                    if wanted:
+                        log.write(b"\n".join(wanted) + b"\n")
+                if self._offset > self._CUT_ABOVE and raw.seek(0, 2) == self._offset:
+                    raw.truncate(0)
+                    self._offset = 0
+        except FileNotFoundError:
+            pass
+        return kept

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -25,9 +26,15 @@ from vitalgate.local.ports import HOST, Ports
 DEFAULT_PORT = 1883
 _PLUGIN = "mosquitto_dynamic_security.so"
 _PLUGIN_PLACES = (
-    "/usr/lib/*/", "/usr/lib/", "/usr/lib64/", "/usr/local/lib/", "/opt/homebrew/lib/", "/opt/homebrew/opt/mosquitto/lib/"
-)  # fmt: skip
+    "/usr/lib/*/",
+    "/usr/lib/",
+    "/usr/lib64/",
+    "/usr/local/lib/",
+    "/opt/homebrew/lib/",
+    "/opt/homebrew/opt/mosquitto/lib/",
+)
 _REMEDY = "install it (Debian, Ubuntu: apt-get install mosquitto; macOS: brew install mosquitto), or set mqtt.host"
+_CHATTER = re.compile(rb": (Received|Sending) [A-Z]+ |^[^:]*:\d\d:\d\d: \t|\(QoS \d\)$|: No will message specified\.$")
 _ITERATIONS = 20_000
 Acl = dict[str, object]
 
@@ -71,6 +78,15 @@ def hashed_password(password: str, salt: bytes | None = None) -> dict[str, objec
         "salt": base64.b64encode(salt).decode(),
         "iterations": _ITERATIONS,
     }
+
+
+def worth_keeping(line: bytes) -> bool:
+    """Whether a line of the broker's debug log is more than the chatter of packets.
+
+    Mosquitto tells of a refused publish (`Denied PUBLISH from CLIENT`) at debug level only, among several lines for
+    every packet. Those cost it some 15 µs a message.
+    """
+    return not _CHATTER.search(line)
 
 
 def _acls(kinds: Sequence[str], topics: Sequence[str]) -> list[Acl]:
@@ -124,6 +140,7 @@ class Mosquitto:
             "mqtt.host": HOST,
             "mqtt.port": self._port,
             "mqtt.password_file": str(self._layout.secret("mqtt-gateway")),
+            "mqtt.log_file": str(self._layout.log("mosquitto")),
             "mqtt.admin_password_file": str(self._layout.secret("mqtt-admin")),
         }
 
@@ -154,6 +171,8 @@ class Mosquitto:
             f"plugin_opt_config_file {users}",
             "log_dest stderr",
         ]
+        if self._mqtt.log_refused:
+            lines.append("log_type debug")
         if os.getuid() == 0:  # else it would become a user who cannot reach the data directory
             lines.append("user root")
         configuration = home / "mosquitto.conf"
@@ -163,6 +182,9 @@ class Mosquitto:
                 name="mosquitto",
                 argv=(str(broker), "-c", str(configuration)),
                 probe=functools.partial(probes.mqtt, HOST, self._port, self._mqtt.username, gateway),
+                # Else the C library looks for a change of the time zone at every line.
+                env={"TZ": "UTC0"},
+                keep_line=worth_keeping if self._mqtt.log_refused else None,
                 # Ends by itself and writes its queues when the supervisor is killed.
                 death_signal=signal.SIGTERM,
             )

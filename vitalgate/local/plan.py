@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from vitalgate.config.loading import Loaded, read_secret
@@ -56,13 +56,15 @@ def check_only(only: Collection[str] | None) -> None:
             raise StackError(f"there is no part or process {name!r}; there are {', '.join(known)}")
 
 
-def choose(
-    loaded: Loaded, only: Collection[str] | None, layout: Layout, state: State, ports: Ports
-) -> list[Part]:
+def choose(loaded: Loaded, only: Collection[str] | None, layout: Layout, state: State, ports: Ports) -> list[Part]:
     """The parts to start, slowest first."""
     check_only(only)
     settings = loaded.settings
-    makers = {"kafka": Kafka, "postgres": Postgres, "mqtt": Mosquitto}
+    makers: dict[str, Callable[[Layout, State, Ports, Settings], Part]] = {
+        "kafka": Kafka,
+        "postgres": Postgres,
+        "mqtt": Mosquitto,
+    }
     return [
         make(layout, state, ports, settings)
         for name, make in makers.items()

@@ -30,7 +30,12 @@ MIN_MAJOR = 14
 #: Where clusters go that a server under another user could not reach inside the data directory.
 OUTSIDE = Path("/var/tmp")  # noqa: S108  made with mkdtemp, mode 700
 _MARK = "vitalgate-data-directory"
-_SYSTEM = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin", "/usr/local/opt/postgresql*/bin")
+_SYSTEM = (
+    "/usr/lib/postgresql/*/bin",
+    "/usr/pgsql-*/bin",
+    "/opt/homebrew/opt/postgresql*/bin",
+    "/usr/local/opt/postgresql*/bin",
+)
 
 
 @dataclass(frozen=True)
@@ -234,8 +239,8 @@ class Postgres:
         try:
             done = subprocess.run(  # type: ignore[call-overload]
                 [
-                    server.bin / "initdb", "-D", cluster, "-U", OWNER, "-A", "scram-sha-256", "-E", "UTF8", "--no-locale",
-                    "--no-sync", f"--pwfile=/dev/fd/{read_end}",
+                    server.bin / "initdb", "-D", cluster, "-U", OWNER, "-A", "scram-sha-256", "-E", "UTF8",
+                    "--no-locale", "--no-sync", f"--pwfile=/dev/fd/{read_end}",
                 ],
                 capture_output=True, text=True, check=False, cwd=cluster, pass_fds=(read_end,), **options,
             )  # fmt: skip

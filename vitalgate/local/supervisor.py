@@ -31,7 +31,7 @@ from vitalgate.local.ports import Ports
 
 log = logging.getLogger("vitalgate.local.supervisor")
 _LOCK_WAIT_S = 15.0
-_ROTATE_EVERY_S = 5.0
+_SIFT_EVERY_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -165,12 +165,11 @@ class Supervisor:
         return child
 
     async def _until_ready(self, name: str, timeout: float) -> None:
-        began = time.monotonic()
         child = self.children[name]
         if not await child.wait_ready(timeout):
             raise StackError(self._trouble(child, timeout))
-        report(event="process", name=name, seconds=round(time.monotonic() - began, 2))
-        log.info("%s ready after %.2f s", name, time.monotonic() - began)
+        report(event="process", name=name, seconds=round(child.took_s, 2))
+        log.info("%s ready after %.2f s", name, child.took_s)
 
     def _trouble(self, child: Child, timeout: float) -> str:
         why = child.problem or "it does not answer"
@@ -255,7 +254,10 @@ class Supervisor:
 
     async def _rotate(self) -> None:
         while True:
-            await asyncio.sleep(_ROTATE_EVERY_S)
+            await asyncio.sleep(_SIFT_EVERY_S)
+            for child in self.children.values():
+                if child.sieve:
+                    child.sieve.sift()
             limit = (self.loaded.settings.local.log_max_mb if self.loaded else 20) * 1_048_576
             for path in self.layout.logs.glob("*.log"):
                 try:
