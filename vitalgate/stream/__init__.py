@@ -1,0 +1,1 @@
+"""The Faust workers and what they stand on: harness, producer, registry view, read-back."""
