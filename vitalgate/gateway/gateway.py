@@ -404,7 +404,7 @@ class Gateway:
         self._room.set()
 
     def _drain(self, poller: threading.Thread) -> None:
-        """Let Kafka finish what was taken, acknowledge it, then leave; what stays unacknowledged stays with the broker."""
+        """Let Kafka finish what was taken, acknowledge it, leave; what is not acknowledged stays with the broker."""
         until = time.monotonic() + DRAIN_S
         if self._failure is None:
             self._producer.flush(max(0.0, until - time.monotonic()))

@@ -49,7 +49,7 @@ def backoff(first: float = 0.2, cap: float = 10.0) -> Iterator[float]:
     """Waits between attempts, doubling to `cap`, each with full jitter in its upper half."""
     wait = first
     while True:
-        yield wait * random.uniform(0.5, 1.0)
+        yield wait * random.uniform(0.5, 1.0)  # noqa: S311  no secret
         wait = min(cap, wait * 2)
 
 
@@ -177,10 +177,12 @@ class Link:
             self._last_ping = now
             self.send(wire.PINGREQ)
 
-    def subscribe(self, filters: list[str], *, qos: int = 1, as_published: bool = True) -> int:
+    def subscribe(self, filters: list[str], *, qos: int = 1, as_published: bool = True, no_local: bool = False) -> int:
         """Ask for topics; returns the packet identifier that SUBACK will carry."""
         mid = self.next_mid()
-        self.send(wire.subscribe(mid, filters, version=self.version, qos=qos, as_published=as_published))
+        self.send(
+            wire.subscribe(mid, filters, version=self.version, qos=qos, as_published=as_published, no_local=no_local)
+        )
         return mid
 
     def goodbye(self, *, session_expiry_s: int | None = None) -> None:

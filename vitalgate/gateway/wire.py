@@ -131,9 +131,17 @@ def connect(
     return _packet(0x10, body)
 
 
-def subscribe(mid: int, filters: list[str], *, version: int, qos: int = 1, as_published: bool = True) -> bytes:
-    """A SUBSCRIBE packet; in MQTT 5 with the retain flag kept as published when asked."""
-    option = qos | (0x08 if version == V5 and as_published else 0)
+def subscribe(
+    mid: int, filters: list[str], *, version: int, qos: int = 1, as_published: bool = True, no_local: bool = False
+) -> bytes:
+    """A SUBSCRIBE packet.
+
+    In MQTT 5 the retain flag is kept as published when asked, and `no_local` spares us our own messages; a shared
+    subscription may not ask for the latter.
+    """
+    option = qos
+    if version == V5:
+        option |= (0x08 if as_published else 0) | (0x04 if no_local else 0)
     body = _TWO.pack(mid) + (b"\x00" if version == V5 else b"")
     for name in filters:
         body += _text(name) + bytes([option])

@@ -1,0 +1,170 @@
+"""Kafka to MQTT: alerts to care teams, as retained state and as events."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+import orjson
+from confluent_kafka import Consumer, KafkaException, Message
+
+from vitalgate.config import topics
+from vitalgate.config.settings import Settings
+from vitalgate.gateway.alert_board import AlertBoard, Retained, events_topic
+from vitalgate.gateway.consume import Offsets, assign_whole, burst, consumer, position, reached
+from vitalgate.gateway.notify_loop import COMMIT_S, DRAIN_S, Loop, NotifierFailed
+from vitalgate.gateway.publisher import Outgoing, Publisher
+from vitalgate.gateway.receipts import Position
+from vitalgate.gateway.wire import Publish
+from vitalgate.telemetry import metrics
+
+log = logging.getLogger(__name__)
+
+
+class AlertEvents(Loop):
+    """patient.alerts to `v1/alerts/{team}/events`, each event once it is there, without delay."""
+
+    def __init__(self, settings: Settings, publisher: Publisher, stop: threading.Event) -> None:
+        super().__init__(settings, "alerts", stop)
+        self._publisher = publisher
+        self._topic = topics.full(topics.ALERTS, self.kafka)
+        self._sent: dict[int, Position] = {}
+        self._number = 0
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        """Consume until told to stop."""
+        source = consumer(self.kafka, "notifier.alerts", self.slot, fatal=self.fail)
+        offsets = Offsets()
+        source.subscribe([self._topic], on_assign=self._assigned, on_revoke=lambda _s, _p: offsets.forget())
+        paused = False
+        try:
+            while not self.stop.is_set() and self.failure is None:
+                if (self._publisher.room() == 0) != paused:
+                    paused = not paused
+                    (source.pause if paused else source.resume)(source.assignment())
+                out = []
+                for message in burst(source, 0.02 if paused else 0.2):
+                    offsets.consumed(message)
+                    event = self._event(message)
+                    if event is not None:
+                        out.append(event)
+                self._publisher.publish(out)
+                if offsets.due(COMMIT_S):
+                    offsets.commit(source, self._under_way())
+            self._publisher.flush(DRAIN_S)
+            offsets.commit(source, self._under_way(), wait=True)
+        finally:
+            source.close()
+        if self.failure is not None:
+            raise NotifierFailed(self.failure)
+
+    def _assigned(self, source: Consumer, partitions: list[Any]) -> None:
+        self.ready = True
+        log.info("alert events: partitions assigned", extra={"partitions": len(partitions)})
+
+    def _under_way(self) -> list[Position]:
+        with self._lock:
+            return list(self._sent.values())
+
+    def _event(self, message: Message) -> Outgoing | None:
+        value = message.value()
+        if value is None:
+            return None
+        try:
+            topic = events_topic(orjson.loads(value))
+        except (KeyError, TypeError, AttributeError, orjson.JSONDecodeError) as error:
+            metrics.POISON.labels("notifier").inc()
+            log.error(
+                "an alert event could not be read and was passed over",
+                extra={**position(message)._asdict(), "detail": repr(error)},
+            )
+            return None
+        self._number += 1
+        number = self._number
+        with self._lock:
+            self._sent[number] = position(message)
+
+        def done() -> None:
+            with self._lock:
+                self._sent.pop(number, None)
+
+        return Outgoing(topic.encode(), value, False, done)
+
+
+class OpenAlerts(Loop):
+    """patient.alerts.state to retained `v1/alerts/{team}/{patient}/{alert}`.
+
+    The compacted topic is read from its beginning at every start: what is open is asserted again, and a retained
+    message that belongs to no open alert is removed.
+    """
+
+    def __init__(self, settings: Settings, publisher: Publisher, stop: threading.Event) -> None:
+        super().__init__(settings, "state", stop)
+        self._publisher = publisher
+        self._topic = topics.full(topics.ALERT_STATE, self.kafka)
+        self._board = AlertBoard()
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        """Load the open alerts, then follow."""
+        source = consumer(self.kafka, "notifier.state", self.slot, fatal=self.fail)
+        try:
+            ends = self._assign(source)
+            while not self.stop.is_set() and self.failure is None:
+                if not self.ready and reached(source, self._topic, ends):
+                    self._loaded()
+                changes: list[Retained] = []
+                for message in burst(source, 0.2 if self.ready else 0.02):
+                    changes += self._apply(message)
+                # Without a connection nothing need wait: at the next one everything is asserted.
+                if self._publisher.connected:
+                    self._publish(changes)
+        finally:
+            source.close()
+        if self.failure is not None:
+            raise NotifierFailed(self.failure)
+
+    def _assign(self, source: Consumer) -> dict[int, int]:
+        while True:
+            try:
+                return assign_whole(source, self._topic)
+            except (KafkaException, LookupError, KeyError) as error:
+                log.warning("open alerts cannot be read yet", extra={"detail": str(error)})
+                if self.stop.wait(1.0):
+                    return {}
+
+    def _apply(self, message: Message) -> list[Retained]:
+        try:
+            with self._lock:
+                return self._board.apply(message.key() or b"", message.value())
+        except ValueError as error:
+            metrics.POISON.labels("notifier").inc()
+            log.error(
+                "an alert's state could not be read and was passed over",
+                extra={**position(message)._asdict(), "detail": str(error)},
+            )
+            return []
+
+    def _loaded(self) -> None:
+        self.ready = True
+        log.info("open alerts loaded", extra={"open": len(self._board)})
+        self._publisher.start()
+
+    def assert_all(self) -> None:
+        """After each connection: the broker may have lost its retained messages."""
+        with self._lock:
+            self._publish(self._board.all())
+
+    def remove_stale(self, message: Publish) -> None:
+        """A retained message that the broker holds: removed when no open alert has it."""
+        name = message.topic.decode("utf-8", "replace")
+        if message.retain and message.payload:
+            with self._lock:
+                if not self._board.is_open(name):
+                    log.info("stale retained alert removed", extra={"topic": name})
+                    self._publish([Retained(name, b"")])
+
+    def _publish(self, changes: list[Retained]) -> None:
+        self._publisher.publish([Outgoing(item.topic.encode(), item.payload, True) for item in changes])

@@ -1,0 +1,40 @@
+"""What the notifier's loops have in common."""
+
+from __future__ import annotations
+
+import threading
+
+from vitalgate.config.settings import Settings
+from vitalgate.gateway.link import Address
+
+#: How often consumed offsets are committed.
+COMMIT_S = 0.5
+#: How long a loop waits for the broker's acknowledgements when it is told to stop.
+DRAIN_S = 3.0
+
+
+class NotifierFailed(Exception):
+    """A loop ended; the process has to be started again."""
+
+
+def address(settings: Settings, password: str, part: str) -> Address:
+    """Where one part of the notifier connects, under its own client id."""
+    mqtt = settings.mqtt
+    client = f"vg-notifier-{part}-{settings.worker.slot}"
+    return Address(mqtt.host, mqtt.port, client, mqtt.username, password, clean=True)
+
+
+class Loop:
+    """One consumer in one thread; `ready` once Kafka has given it something to read."""
+
+    def __init__(self, settings: Settings, part: str, stop: threading.Event) -> None:
+        self.kafka = settings.kafka
+        self.slot = settings.worker.slot
+        self.part = part
+        self.stop = stop
+        self.failure: str | None = None
+        self.ready = False
+
+    def fail(self, text: str) -> None:
+        """End the loop with this fault (the first one counts)."""
+        self.failure = self.failure or text
