@@ -105,6 +105,8 @@ def dynamic_security(users: dict[str, tuple[str, str]]) -> dict[str, object]:
     gateway = _acls(["publishClientReceive", "subscribePattern"], [*devices, "$SYS/#"])
     gateway += _acls(["subscribePattern"], [f"$share/+/{topic}" for topic in devices])
     gateway += _acls(["publishClientSend"], [*answers, f"{MQTT_ALERTS}/#"])
+    # The notifier looks for retained alerts that are no longer open.
+    gateway += _acls(["publishClientReceive", "subscribePattern"], [f"{MQTT_ALERTS}/#"])
     return {
         "defaultACLAccess": {
             "publishClientSend": False, "publishClientReceive": False, "subscribe": False, "unsubscribe": True,
