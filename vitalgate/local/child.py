@@ -141,6 +141,9 @@ class Child:
             return False
         return self.state == "ready"
 
+    def _is_wanted(self) -> bool:
+        return self._wanted  # asked anew after each wait
+
     def _set(self, state: ChildState) -> None:
         self.state = state
         self.changed.set()
@@ -156,13 +159,13 @@ class Child:
                 self._set("failed")
                 return
             self.pid = process.pid
-            if not self._wanted:  # stop() came while the process was being made and had no pid to signal
+            if not self._is_wanted():  # stop() came while the process was being made and had no pid to signal
                 self.signal(self.spec.stop_signal)
             probing = asyncio.create_task(self._probe())
             self.last_exit = await process.wait()
             probing.cancel()
             self.pid = None
-            if not self._wanted:
+            if not self._is_wanted():
                 break
             if self.last_exit == EXIT_USAGE and self.spec.identity is None:
                 self.problem = "it exited with status 2: its command or settings are unusable"
@@ -175,7 +178,7 @@ class Child:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), delay)
             delay = min(delay * 2, BACKOFF_MAX_S)
-            if self._wanted:
+            if self._is_wanted():
                 self._set("starting")
         if self.sieve:
             self.sieve.sift()

@@ -1,0 +1,56 @@
+# Vitalgate: `make demo` shows it, `make test` tests it, both from a bare clone. `make help` lists the rest.
+
+SHELL := /bin/bash
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
+	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up
+LOCK_COMMAND := make lock
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+unexport PYTHONPATH PYTHONHOME
+
+.PHONY: help setup demo test check bench torture lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## virtual environment from the lock, system packages, Kafka's jars
+	@$(BIN)/python deploy/setup/system_packages.py
+	@$(BIN)/python -m vitalgate.local.warm
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; install it or give PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) deploy/setup/environment.py $(VENV)
+	@touch $@
+
+demo: setup ## the whole path on this machine in half a minute
+	@$(BIN)/vitalgate demo
+
+test: setup ## all tests, on the real parts
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: setup ## lint, types, import rules, schemas, lock
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/vitalgate schema check
+	$(BIN)/python deploy/setup/lock_is_current.py
+
+bench: setup ## throughput and latency on this machine
+	@$(BIN)/vitalgate bench $(ARGS)
+
+torture: setup ## kill everything at random and count what is lost
+	@$(BIN)/vitalgate torture $(ARGS)
+
+lock: setup ## choose versions anew and pin them with hashes
+	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --no-emit-index-url \
+		--no-emit-find-links --all-extras --group dev --python-version 3.11 --custom-compile-command "$(LOCK_COMMAND)" \
+		pyproject.toml -o requirements.lock
+
+clean: ## remove what was made here: environment, caches, the stack's data
+	@test ! -x $(BIN)/vitalgate || $(BIN)/vitalgate down --remove
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
