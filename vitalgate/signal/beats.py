@@ -4,7 +4,7 @@ The detector is of the filter-and-threshold family (Pan and Tompkins 1985, IEEE 
 step made *local*, so that the answer at one moment depends on a bounded stretch of signal round it:
 
 1. means over bins of an absolute grid bring any rate to about 100-200 Hz (``grid``);
-2. one FIR filter, band-pass 5-22 Hz and difference in one; square; 100-ms moving sum; square root;
+2. one FIR filter, band-pass 5-22 Hz and difference in one; square; 130-ms moving sum; square root;
 3. candidates are the largest values within 0.2 s on either side;
 4. the level is the median, over blocks of 1.5 s from 6 before to 2 after, of each block's largest value, so that one
    artefact or one large ventricular beat does not raise it; the noise floor the same median of each block's median;
@@ -37,7 +37,7 @@ BEFORE_S = 24.0
 AFTER_S = 8.0
 
 #: About this many bins (signals x time) are worked on at once, so that they stay in the processor's cache.
-_PASS_BINS = 200_000
+_PASS_BINS = 65_000
 
 _APART_S = 0.2
 _BLOCK_S = 1.5
@@ -88,7 +88,8 @@ def find_beats(
     def one_pass(top: int, bottom: int, begin: int, end: int) -> list[Index]:
         return _one_pass(array[top:bottom], plan, first, begin, end)
 
-    return by_passes(one_pass, array.shape[0], start, stop, plan.factor, _PASS_BINS)
+    halo = int((BEFORE_S + AFTER_S) * plan.fs)
+    return by_passes(one_pass, array.shape[0], start, stop, plan.factor, halo, _PASS_BINS)
 
 
 def _one_pass(array: NDArray[Any], plan: Plan, first: int, start: int, stop: int) -> list[Index]:

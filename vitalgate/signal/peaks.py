@@ -103,17 +103,19 @@ def by_passes(
     start: int,
     stop: int,
     factor: int,
+    halo: int,
     most_bins: int,
 ) -> list[Index]:
     """Cut long stretches, and group many signals, so that a pass stays in the processor's cache.
 
-    Finite support allows both. ``one_pass`` gets (first row, last row + 1, start, stop) and gives one array a row.
+    Finite support allows both. ``one_pass`` gets (first row, last row + 1, start, stop) and gives one array a row;
+    it reads ``halo`` samples more than those wanted. ``factor`` is samples a bin.
     """
     found: list[list[Index]] = [[np.empty(0, np.int64)] for _ in range(count)]
     step = factor * most_bins
     for begin in range(start, stop, step):
         end = min(begin + step, stop)
-        together = max(1, most_bins // max(1, (end - begin) // factor))
+        together = max(1, most_bins // ((end - begin + halo) // factor + 1))
         for row in range(0, count, together):
             for k, peaks in enumerate(one_pass(row, min(row + together, count), begin, end)):
                 found[row + k].append(peaks)

@@ -30,7 +30,7 @@ AFTER_S = 8.0
 
 LOWEST_RATE, HIGHEST_RATE = 20.0, 1000.0
 
-_PASS_BINS = 200_000
+_PASS_BINS = 65_000
 _BAND_HZ = (0.5, 3.5)
 _FIR_S = 0.5
 _SMOOTH_S = 0.1
@@ -102,7 +102,8 @@ def find_pulses(
     def one_pass(top: int, bottom: int, begin: int, end: int) -> list[Index]:
         return _one_pass(array[top:bottom], plan, first, begin, end)
 
-    return by_passes(one_pass, array.shape[0], start, stop, plan.factor, _PASS_BINS)
+    halo = int((BEFORE_S + AFTER_S) * plan.fs)
+    return by_passes(one_pass, array.shape[0], start, stop, plan.factor, halo, _PASS_BINS)
 
 
 def _one_pass(array: NDArray[Any], plan: _Plan, first: int, start: int, stop: int) -> list[Index]:

@@ -1,7 +1,7 @@
 """QRS energy: the one filter that beats and quality look at.
 
 Means over bins of the absolute grid bring any rate to about 110-220 Hz; one FIR filter is band-pass 5-22 Hz and
-difference in one; then square, 100-ms moving sum, square root.
+difference in one; then square, 130-ms moving sum, square root.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LOWEST_RATE, HIGHEST_RATE = 100.0, 1000.0
 _BAND_HZ = (5.0, 22.0)
 _FIR_S = 0.15
 _DIFFERENCE_S = 0.015
-_SMOOTH_S = 0.1
+_SMOOTH_S = 0.13
 
 
 @dataclass(frozen=True)
