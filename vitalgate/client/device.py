@@ -1,0 +1,401 @@
+"""A device: what it measures goes into the outbox, over MQTT, and out of the outbox when the receipt names it."""
+
+from __future__ import annotations
+
+import logging
+import random
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
+from vitalgate.client.outbox import MemoryOutbox, Outbox, OutboxError
+from vitalgate.client.protocol import (
+    Key,
+    Policy,
+    Receipt,
+    ReceiptError,
+    Rejected,
+    Tracker,
+    message,
+    read_receipt,
+    timestamp,
+)
+from vitalgate.devices.codec import encode_cbor, encode_json
+
+log = logging.getLogger(__name__)
+
+#: Messages of the outbox that are looked at; the rest of a long backlog stays on the disk.
+FRONT = 256
+_RETRY_FIRST_S = 0.5
+_RETRY_CAP_S = 60.0
+
+
+class DeviceError(Exception):
+    """The device was used in a way that cannot work."""
+
+
+class Device:
+    """One device's connection, thread-safe.
+
+    Sending never waits for the network: the message is in the outbox when the call returns, and goes out now, or
+    when there is a connection again. It leaves the outbox when a receipt names it.
+
+    Parameters
+    ----------
+    host, port
+        The broker.
+    device_id, password
+        As `vitalgate device add` gave them; the MQTT user name is the device id.
+    outbox
+        Path of the SQLite file, or an outbox of your own making; None keeps messages in memory only.
+    clock
+        The device's wall clock, seconds since 1970.
+    encoding
+        json or cbor (smaller; waveforms are packed).
+    version
+        MQTT version, 5 or 4 (which is 3.1.1).
+    max_message_bytes
+        A larger message is refused when it is handed over: the broker would cut the connection for it, each time.
+    tls
+        A context for an encrypted connection.
+    on_rejected
+        Called with each message that was refused for good, on the network thread. It is in the outbox's `rejected`
+        table already.
+    on_receipt, on_down
+        Called with every receipt, and with the payload of every message on the `down` topic.
+    firmware, serial
+        Told in the status message at each connection.
+
+    Examples
+    --------
+    >>> with Device("broker.example", 1883, "bp-17", "…", outbox="bp-17.sqlite") as device:  # doctest: +SKIP
+    ...     device.send_readings([{"metric": "heart_rate", "value": 61, "unit": "/min"}])
+    ...     device.wait_until_kept(30)
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        device_id: str,
+        password: str,
+        *,
+        outbox: str | Path | Outbox | MemoryOutbox | None = None,
+        clock: Callable[[], float] = time.time,
+        encoding: Literal["json", "cbor"] = "json",
+        version: Literal[4, 5] = 5,
+        tls: ssl.SSLContext | None = None,
+        policy: Policy | None = None,
+        max_message_bytes: int = 1_000_000,
+        on_rejected: Callable[[Rejected], None] | None = None,
+        on_receipt: Callable[[Receipt], None] | None = None,
+        on_down: Callable[[bytes], None] | None = None,
+        client_id: str | None = None,
+        firmware: str = "",
+        serial: str = "",
+        connect: bool = True,
+    ) -> None:
+        if client_id is not None and not client_id.startswith(device_id):
+            raise DeviceError(f"the client id {client_id!r} must begin with the device id {device_id!r}")
+        self.device_id = device_id
+        self.outbox = Outbox(outbox) if isinstance(outbox, (str, Path)) else outbox or MemoryOutbox()
+        self._address = (host, port)
+        self._password = password
+        self._client_id = client_id or device_id
+        self._version = version
+        self._max_message_bytes = max_message_bytes
+        self._tls = tls
+        self._clock = clock
+        self._encode = encode_json if encoding == "json" else encode_cbor
+        self._about = {key: value for key, value in (("firmware", firmware), ("serial", serial)) if value}
+        self._on_rejected, self._on_receipt, self._on_down = on_rejected, on_receipt, on_down
+        self._tracker = Tracker(policy)
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._client: mqtt.Client | None = None
+        self._connected = False
+        self._closing = False
+        self._lost = False
+        self._place = 0
+        self._refill()
+        self._thread = threading.Thread(target=self._run, name=f"device {device_id}", daemon=True)
+        if connect:
+            self._thread.start()
+
+    # --- sending ----------------------------------------------------------------------------------------------------
+
+    def send_readings(self, readings: Sequence[Mapping[str, Any]], **fields: Any) -> Key:
+        """Send measurements as one message; returns its (epoch, seq).
+
+        A reading without `time` gets the clock's. Raises `OutboxFull` when the outbox is at its bound.
+        """
+        if not readings:
+            raise DeviceError("a message needs at least one reading")
+        now = timestamp(self._clock())
+        return self.send("readings", {**fields, "readings": [{"time": now, **reading} for reading in readings]})
+
+    def send_waveform(
+        self,
+        channel: str,
+        samples: Sequence[int],
+        *,
+        rate: float | str,
+        gain: float,
+        unit: str,
+        start: float | str | None = None,
+        recording: str | None = None,
+        first_sample: int | None = None,
+        offset: float = 0,
+        **fields: Any,
+    ) -> Key:
+        """Send one block of integer samples; physical value = (sample - offset) / gain, in `unit`.
+
+        `start` is the time of the first sample (seconds since 1970 or RFC 3339); without it the block is taken to end
+        now. `rate` is in Hz, a number or a ratio such as "1000/3".
+        """
+        if start is None:
+            numerator, _, denominator = str(rate).partition("/")
+            start = self._clock() - len(samples) * float(denominator or 1) / float(numerator)
+        block: dict[str, Any] = {
+            "channel": channel,
+            "start": timestamp(start) if isinstance(start, (int, float)) else start,
+            "rate": rate,
+            "gain": gain,
+            "offset": offset,
+            "unit": unit,
+            "samples": list(samples),
+            **fields,
+        }
+        if recording is not None:
+            block["recording"] = recording
+        if first_sample is not None:
+            block["first_sample"] = first_sample
+        return self.send("waveforms", {"waveforms": [block]})
+
+    def send_status(self, state: str = "online", **fields: Any) -> Key:
+        """Send a status message (battery, firmware, …) that is numbered and receipted like a measurement."""
+        return self.send("status", {"state": state, "time": timestamp(self._clock()), **self._about, **fields})
+
+    def declare_lost(self, key: Key) -> bool:
+        """Give a message up for good and say so; False when it is not in the outbox.
+
+        Its number is sent with a status in its place that names it as lost, so that the server does not wait for it.
+        """
+        seq = key[1]
+        body = self._encode({"state": "online", "time": timestamp(self._clock()), "lost": [seq]})
+        with self._changed:
+            replaced = self.outbox.replace(key, "status", body)
+            if replaced and key in self._tracker:
+                self._tracker.postpone(key, time.monotonic())
+                self._changed.notify_all()
+        return replaced
+
+    def send(self, leaf: str, document: Mapping[str, Any]) -> Key:
+        """Send a document of your own making to `v1/devices/{device}/{leaf}`, without epoch, seq and sent_at."""
+        body = self._encode(document)
+        size = len(message(body, self.outbox.epoch, 2**31, 0.0))
+        if size > self._max_message_bytes:
+            raise DeviceError(
+                f"a message of {size} bytes is larger than {self._max_message_bytes} (max_message_bytes): send fewer "
+                "readings or shorter blocks at once"
+            )
+        with self._changed:
+            if self._closing:
+                raise DeviceError("the device is closed")
+            key = self.outbox.add(leaf, body)
+            self._refill()
+            self._changed.notify_all()
+        return key
+
+    # --- asking -----------------------------------------------------------------------------------------------------
+
+    def pending(self) -> int:
+        """Messages without a receipt."""
+        return len(self.outbox)
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection to the broker."""
+        return self._connected
+
+    def wait_until_kept(self, timeout_s: float) -> bool:
+        """Wait until every message has its receipt; False when the time ran out."""
+        until = time.monotonic() + timeout_s
+        with self._changed:
+            while len(self.outbox):
+                left = until - time.monotonic()
+                if left <= 0 or self._closing:
+                    return False
+                self._changed.wait(left)
+        return True
+
+    def close(self) -> None:
+        """Disconnect and close the outbox; what has no receipt stays in it for the next time."""
+        with self._changed:
+            if self._closing:
+                return
+            self._closing = True
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(10.0)
+        self.outbox.close()
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- the network ------------------------------------------------------------------------------------------------
+
+    def _refill(self) -> None:
+        """Have the oldest messages of the outbox in the tracker; the lock is held (or nobody else knows us yet)."""
+        room = FRONT - len(self._tracker)
+        if room <= 0:
+            return
+        now = time.monotonic()
+        for place, key in self.outbox.front(self._place, room):
+            self._place = place
+            self._tracker.add(*key, now)
+
+    def _run(self) -> None:
+        wait = _RETRY_FIRST_S
+        while not self._closing:
+            started = time.monotonic()
+            self._lost = False
+            client = self._new_client()
+            try:
+                client.connect(*self._address, keepalive=30)
+            except OSError as error:
+                log.info("no connection to the broker", extra={"device": self.device_id, "detail": str(error)})
+            else:
+                client.loop_start()
+                self._serve(client)
+                client.loop_stop()
+            if time.monotonic() - started > 30:
+                wait = _RETRY_FIRST_S
+            with self._changed:
+                self._changed.wait_for(lambda: self._closing, wait * random.uniform(0.5, 1.0))  # noqa: S311  no secret
+            wait = min(_RETRY_CAP_S, wait * 2)
+
+    def _serve(self, client: mqtt.Client) -> None:
+        """Send what is due until the connection is lost or the device closes."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._connected or self._lost or self._closing, 10.0):
+                return
+            while not self._lost and not self._closing:
+                now = time.monotonic()
+                for key in self._tracker.due(now):
+                    if not self._publish(client, key, now):
+                        break
+                due = self._tracker.next_due()
+                self._changed.wait(1.0 if due is None else min(1.0, max(0.001, due - time.monotonic())))
+            self._connected = False
+            self._tracker.disconnected()
+        if not self._lost:
+            self._say(client, "offline")
+            client.disconnect()
+
+    def _publish(self, client: mqtt.Client, key: Key, now: float) -> bool:
+        stored = self.outbox.get(key)
+        if stored is None:
+            self._tracker.forget(key)
+            return True
+        payload = message(stored.body, stored.epoch, stored.seq, self._clock())
+        info = client.publish(self._topic(stored.leaf), payload, qos=1)
+        if info.rc != mqtt.MQTT_ERR_SUCCESS:
+            return False
+        self._tracker.sent(key, now)
+        return True
+
+    # --- paho's calls, on its thread --------------------------------------------------------------------------------
+
+    def _new_client(self) -> mqtt.Client:
+        version = mqtt.MQTTv5 if self._version == 5 else mqtt.MQTTv311
+        # A client for each connection: paho's own resending is not wanted, for it would send old `sent_at` again.
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._client_id,
+            protocol=version,
+            reconnect_on_failure=False,
+            clean_session=True if version == mqtt.MQTTv311 else None,
+        )
+        client.username_pw_set(self.device_id, self._password)
+        if self._tls is not None:
+            client.tls_set_context(self._tls)
+        client.will_set(self._topic("status"), self._encode({"state": "offline"}), qos=1)
+        client.on_connect = self._accepted
+        client.on_disconnect = self._gone
+        client.on_message = self._arrived
+        return client
+
+    def _accepted(self, client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        if reason.is_failure:
+            log.error("the broker refused the device", extra={"device": self.device_id, "detail": str(reason)})
+            return  # the broker closes the connection, and `_gone` tells
+        client.subscribe([(self._topic("receipts"), 1), (self._topic("down"), 1)])
+        self._say(client, "online")
+        with self._changed:
+            self._connected = True
+            self._tracker.connected(time.monotonic())
+            self._changed.notify_all()
+
+    def _gone(self, *_args: Any) -> None:
+        with self._changed:
+            self._connected = False
+            self._lost = True
+            self._changed.notify_all()
+
+    def _arrived(self, _client: mqtt.Client, _data: Any, incoming: mqtt.MQTTMessage) -> None:
+        if incoming.topic == self._topic("down"):
+            self._tell(self._on_down, incoming.payload)
+            return
+        try:
+            receipt = read_receipt(incoming.payload)
+        except ReceiptError as error:
+            log.warning("a receipt could not be read", extra={"device": self.device_id, "detail": str(error)})
+            return
+        with self._changed:
+            if self._closing:
+                return
+            try:
+                settled = self.outbox.settle(receipt)
+            except OutboxError as error:  # sent again, and receipted again
+                log.error("a receipt could not be noted", extra={"device": self.device_id, "detail": str(error)})
+                return
+            self._tracker.receipt(receipt)
+            self._refill()
+            self._changed.notify_all()
+        for item in settled.rejected:
+            log.warning(
+                "a message was refused", extra={"device": self.device_id, "seq": item.seq, "reason": item.reason}
+            )
+            self._tell(self._on_rejected, item)
+        self._tell(self._on_receipt, receipt)
+
+    def _tell(self, callback: Callable[[Any], None] | None, what: Any) -> None:
+        """Call the owner's function; its fault must not end the connection."""
+        if callback is not None:
+            try:
+                callback(what)
+            except Exception:
+                log.exception("a callback of the device's owner failed", extra={"device": self.device_id})
+
+    def _say(self, client: mqtt.Client, state: str) -> None:
+        """Birth or farewell: not numbered, for only the latest matters."""
+        now = timestamp(self._clock())
+        client.publish(
+            self._topic("status"), self._encode({"state": state, "time": now, "sent_at": now, **self._about}), qos=1
+        )
+
+    def _topic(self, leaf: str) -> str:
+        return f"v1/devices/{self.device_id}/{leaf}"
