@@ -1,0 +1,190 @@
+"""Device credentials on the broker: Mosquitto's dynamic security plugin, spoken to over its control topic.
+
+Commands are JSON on ``$CONTROL/dynamic-security/v1``; answers come back on ``…/response``, told apart by their
+``correlationData``. Measured with Mosquitto 2.0.11: a disabled client is cut within 1 to 4 ms; a hundred commands in
+one message cost hardly more than one, for the plugin writes its file after each message.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import orjson
+
+from vitalgate.gateway import wire
+from vitalgate.gateway.link import Address, Link, LinkDown, WrongVersion
+
+CONTROL = "$CONTROL/dynamic-security/v1"
+RESPONSE = CONTROL + "/response"
+#: Every device's role: it carries no rights (the broker's ACL file gives them) and tells devices from other users.
+DEVICE_ROLE = "device"
+#: Commands in one message.
+BATCH = 200
+_PAGE = 1000
+
+Command = dict[str, Any]
+
+
+class DynsecError(Exception):
+    """The broker refused a command or did not answer; the text says which and what to do."""
+
+
+class BrokerClient(NamedTuple):
+    """A user that the broker knows."""
+
+    username: str
+    roles: frozenset[str]
+    disabled: bool
+
+    @property
+    def is_device(self) -> bool:
+        """Whether it was made for a device, so that the registry decides about it."""
+        return DEVICE_ROLE in self.roles
+
+
+def create(device: str, password: str) -> Command:
+    """Make a device's user."""
+    return {
+        "command": "createClient",
+        "username": device,
+        "password": password,
+        "roles": [{"rolename": DEVICE_ROLE}],
+    }
+
+
+def set_password(device: str, password: str) -> Command:
+    """Give a user another password; cuts its connection."""
+    return {"command": "setClientPassword", "username": device, "password": password}
+
+
+def disable(device: str) -> Command:
+    """Cut a user's connection and let it in no more."""
+    return {"command": "disableClient", "username": device}
+
+
+def enable(device: str) -> Command:
+    """Let a disabled user in again."""
+    return {"command": "enableClient", "username": device}
+
+
+def delete(device: str) -> Command:
+    """Remove a user; cuts its connection."""
+    return {"command": "deleteClient", "username": device}
+
+
+class Dynsec:
+    """An administrator's connection to the plugin; not thread-safe.
+
+    Raises `LinkDown` when the broker cannot be reached or refuses the administrator.
+    """
+
+    def __init__(
+        self, host: str, port: int, username: str, password: str, *, timeout_s: float = 10.0, name: str = "cli"
+    ) -> None:
+        self._timeout_s = timeout_s
+        self._tag = secrets.token_hex(6)
+        self._number = 0
+        address = Address(host, port, f"vg-{name}-{self._tag}", username, password, clean=True)
+        try:
+            self._link = Link(address)
+        except WrongVersion:
+            self._link = Link(address, version=wire.V311)
+        self._link.subscribe([RESPONSE], qos=1)
+        self._wait(lambda packet: isinstance(packet, wire.Control) and packet.kind == wire.SUBACK, "SUBSCRIBE")
+
+    def __enter__(self) -> Dynsec:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._link.goodbye()
+
+    def idle(self) -> None:
+        """Keep the connection alive; call every few seconds. Raises LinkDown."""
+        self._link.read(0.0)
+        self._link.keep_alive()
+
+    def run(self, commands: Sequence[Command], progress: Callable[[int], None] | None = None) -> list[str | None]:
+        """Send commands, many in one message; returns each one's error text, or None where it was done.
+
+        Raises
+        ------
+        DynsecError
+            When the broker does not answer: what was done then is not known.
+        LinkDown
+            When the connection is lost.
+        """
+        errors: list[str | None] = []
+        for start in range(0, len(commands), BATCH):
+            answers = self._ask(commands[start : start + BATCH])
+            errors += [answer.get("error") for answer in answers]
+            if progress is not None:
+                progress(len(errors))
+        return errors
+
+    def clients(self) -> dict[str, BrokerClient]:
+        """All users of the broker, by name."""
+        found: dict[str, BrokerClient] = {}
+        offset = 0
+        while True:
+            answer = self._ask([{"command": "listClients", "verbose": True, "count": _PAGE, "offset": offset}])[0]
+            if "error" in answer:
+                raise DynsecError(f"the broker does not list its users: {answer['error']}")
+            page = answer["data"]["clients"]
+            for client in page:
+                name = client["username"]
+                roles = frozenset(role["rolename"] for role in client.get("roles", ()))
+                found[name] = BrokerClient(name, roles, bool(client.get("disabled", False)))
+            offset += len(page)
+            if not page or offset >= answer["data"]["totalCount"]:
+                return found
+
+    def ensure_role(self) -> None:
+        """Make the devices' role when the broker has it not."""
+        error = self.run([{"command": "createRole", "rolename": DEVICE_ROLE, "acls": []}])[0]
+        if error is not None and "exists" not in error:
+            raise DynsecError(f"the role {DEVICE_ROLE!r} cannot be made on the broker: {error}")
+
+    def _ask(self, commands: Sequence[Command]) -> list[dict[str, Any]]:
+        first = self._number
+        tags = {}
+        for command in commands:
+            tags[f"{self._tag}.{self._number}"] = command
+            self._number += 1
+        body = orjson.dumps({"commands": [{**command, "correlationData": tag} for tag, command in tags.items()]})
+        self._link.send(wire.publish(CONTROL.encode(), body, self._link.next_mid(), version=self._link.version))
+        answers: dict[str, dict[str, Any]] = {}
+
+        def take(packet: wire.Packet) -> bool:
+            if isinstance(packet, wire.Publish) and packet.topic == RESPONSE.encode():
+                for answer in orjson.loads(packet.payload).get("responses", ()):
+                    if answer.get("correlationData") in tags:
+                        answers[answer["correlationData"]] = answer
+            return len(answers) == len(tags)
+
+        self._wait(take, f"{commands[0]['command']} (and {len(commands) - 1} more)")
+        return [answers[f"{self._tag}.{number}"] for number in range(first, self._number)]
+
+    def _wait(self, enough: Callable[[wire.Packet], bool], what: str) -> None:
+        until = time.monotonic() + self._timeout_s
+        while time.monotonic() < until:
+            for packet in self._link.read(0.2):
+                if isinstance(packet, wire.Publish) and packet.mid:
+                    self._link.send(wire.PUBACK_HEAD + packet.mid)
+                if enough(packet):
+                    return
+                if isinstance(packet, wire.Control) and packet.kind == wire.DISCONNECT:
+                    raise LinkDown("the broker ended the connection")
+        raise DynsecError(
+            f"the broker did not answer {what} within {self._timeout_s:g} s: is its dynamic security plugin loaded, "
+            "and may this user publish to and read $CONTROL/dynamic-security/v1?"
+        )
