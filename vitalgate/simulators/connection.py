@@ -24,6 +24,8 @@ class Connection:
         Called with topic and payload, on the loop.
     on_change
         Called with True when subscribed and usable, False when the connection has gone.
+    on_puback
+        Called with the packet id of each publish that the broker acknowledged.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Connection:
         topics: tuple[str, ...] = (),
         on_message: Callable[[str, bytes], None],
         on_change: Callable[[bool], None],
+        on_puback: Callable[[int], None] | None = None,
         will: tuple[str, bytes] | None = None,
     ) -> None:
         self.device = device
@@ -45,6 +48,7 @@ class Connection:
         self._topics = topics
         self._on_message = on_message
         self._on_change = on_change
+        self._on_puback = on_puback
         self._loop = asyncio.get_running_loop()
         self._misc: asyncio.TimerHandle | None = None
         self._sock: socket.socket | None = None
@@ -80,14 +84,15 @@ class Connection:
         self._client.connect(*self._address, keepalive=KEEPALIVE_S)
         self._open = True
 
-    def publish(self, topic: str, payload: bytes) -> bool:
-        """Hand a message to the broker at QoS 1; False when there is no connection."""
+    def publish(self, topic: str, payload: bytes) -> int | None:
+        """Hand a message to the broker at QoS 1; its packet id, or None when there is no connection."""
         if not self.connected:
-            return False
-        if self._client.publish(topic, payload, qos=1).rc != mqtt.MQTT_ERR_SUCCESS:
-            return False
+            return None
+        info = self._client.publish(topic, payload, qos=1)
+        if info.rc != mqtt.MQTT_ERR_SUCCESS:
+            return None
         self.unacked += 1
-        return True
+        return info.mid
 
     def close(self) -> None:
         """Say goodbye and close; `on_change` is not called for it."""
@@ -157,5 +162,7 @@ class Connection:
             self._open = False
             self._on_change(False)
 
-    def _acknowledged(self, *_args: Any) -> None:
+    def _acknowledged(self, _client: mqtt.Client, _data: Any, mid: int, *_rest: Any) -> None:
         self.unacked = max(0, self.unacked - 1)
+        if self._on_puback is not None:
+            self._on_puback(mid)

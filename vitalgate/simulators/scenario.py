@@ -43,6 +43,7 @@ class DeviceOf(_Part):
     sent_at: bool = Field(True, description="Whether messages say when they were sent (real time only).")
     assigned: bool = Field(True, description="False: nobody's device until an event hands it over.")
     site: str = Field("", description="Where it sits, for metrics that have a site.")
+    units: dict[str, str] = Field({}, description="Unit of a metric, where it is not the canonical one.")
 
 
 class ChangeOf(_Part):
