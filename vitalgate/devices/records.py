@@ -24,6 +24,8 @@ class Corrects(msgspec.Struct, array_like=True, frozen=True):
     """Event time of the corrected measurement, when it is named by time instead of by message."""
     retract: bool = False
     """True: the measurement is taken back and nothing stands in its place."""
+    time_sent_us: int | None = None
+    """As `time_us`, by the device's own clock; the same as `time_sent_us` of the reading that is meant."""
 
 
 class Reading(msgspec.Struct, array_like=True):
@@ -207,13 +209,21 @@ class DeviceSequences(msgspec.Struct, array_like=True):
     updated_us: int = 0
     skew_s: int = 0
     skew_floor_us: list[int] = []
-    """Recent (received - sent) differences from which the skew is told."""
+    """`sent` of the newest message, then pairs (received, least received - sent), in us; see devices/clock.py."""
     touched: list[str] = []
     """Epochs that this update is about (a receipt is due for each)."""
     rejected: list[tuple[str, int, str, str]] = []
     """Recent refusals of numbered messages: (epoch, seq, reason, detail), the latest 50."""
     anchors: dict[str, tuple[str, int, int, int, int]] = {}
     """Channels without sample numbers: (recording, next sample, its time in us, rate_num, rate_den)."""
+    skew_steps: list[tuple[int, int, int, int]] = []
+    """(raw offset, epoch_no, order, skew_s): from which message on which skew held, the latest 16."""
+    rejected_us: list[int] = []
+    """Arrival time of each entry of `rejected`."""
+    repeats: list[int] = []
+    """Raw offsets of messages that were repeats, the latest 64, so that re-processing says the same again."""
+    recent_blocks: dict[str, list[tuple[int, int, int]]] = {}
+    """Channels without sample numbers: (start in us, first sample, count) of the latest 16 blocks."""
 
 
 _encoder = msgspec.msgpack.Encoder()
