@@ -188,6 +188,7 @@ class Child:
         spec = self.spec
         argv = spec.argv
         keep: tuple[int, ...] = () if self._lock_fd is None else (self._lock_fd,)
+        self.log.touch(mode=0o600)
         identity = spec.identity
         hook = None
         with contextlib.ExitStack() as done, self.output.open("ab") as log:

@@ -44,7 +44,7 @@ class Control:
 
     async def close(self) -> None:
         """Stop listening."""
-        if self._server:
+        if self._server:  # else the socket is another supervisor's
             self._server.close()
             self._path.unlink(missing_ok=True)
 

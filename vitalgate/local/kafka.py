@@ -11,7 +11,7 @@ import subprocess
 import uuid
 from pathlib import Path
 
-from vitalgate.config.settings import Settings
+from vitalgate.config.loading import Loaded
 from vitalgate.local import jars, probes
 from vitalgate.local.child import Spec
 from vitalgate.local.deploy import deploy_file
@@ -63,7 +63,8 @@ class Kafka:
 
     name = "kafka"
 
-    def __init__(self, layout: Layout, state: State, ports: Ports, settings: Settings) -> None:
+    def __init__(self, layout: Layout, state: State, ports: Ports, loaded: Loaded) -> None:
+        settings = loaded.settings
         self._layout = layout
         self._state = state
         self._ports = ports

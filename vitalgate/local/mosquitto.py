@@ -14,7 +14,7 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitalgate.config.settings import Settings
+from vitalgate.config.loading import Loaded
 from vitalgate.config.topics import MQTT_ALERTS, MQTT_DEVICES, MQTT_KINDS
 from vitalgate.local import probes
 from vitalgate.local.child import Spec
@@ -130,10 +130,11 @@ class Mosquitto:
 
     name = "mqtt"
 
-    def __init__(self, layout: Layout, state: State, ports: Ports, settings: Settings) -> None:
+    def __init__(self, layout: Layout, state: State, ports: Ports, loaded: Loaded) -> None:
         self._layout = layout
         self._ports = ports
-        self._mqtt = settings.mqtt
+        self._mqtt = loaded.settings.mqtt
+        self._port_is_wished = loaded.sources.get("mqtt.port", "default") != "default"
         self._port = 0
 
     def addresses(self) -> dict[str, object]:
@@ -152,7 +153,10 @@ class Mosquitto:
         home = self._layout.data / "mosquitto"
         home.mkdir(exist_ok=True)
         home.chmod(0o700)
-        self._port = self._ports.take("mqtt", self._mqtt.port)
+        if self._port_is_wished:
+            self._port = self._ports.take_exactly("mqtt.port", self._mqtt.port)
+        else:
+            self._port = self._ports.take("mqtt", DEFAULT_PORT)
         gateway = self._layout.secret("mqtt-gateway").read_text(encoding="utf-8").strip()
         admin = self._layout.secret("mqtt-admin").read_text(encoding="utf-8").strip()
         users = home / "dynamic-security.json"

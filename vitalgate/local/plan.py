@@ -59,14 +59,13 @@ def check_only(only: Collection[str] | None) -> None:
 def choose(loaded: Loaded, only: Collection[str] | None, layout: Layout, state: State, ports: Ports) -> list[Part]:
     """The parts to start, slowest first."""
     check_only(only)
-    settings = loaded.settings
-    makers: dict[str, Callable[[Layout, State, Ports, Settings], Part]] = {
+    makers: dict[str, Callable[[Layout, State, Ports, Loaded], Part]] = {
         "kafka": Kafka,
         "postgres": Postgres,
         "mqtt": Mosquitto,
     }
     return [
-        make(layout, state, ports, settings)
+        make(layout, state, ports, loaded)
         for name, make in makers.items()
         if (only is None or name in only) and not is_external(name, loaded)
     ]

@@ -52,3 +52,20 @@ class Ports:
                     self._state.set("ports", {**remembered, name: port})
                     return port
         raise StackError(f"no free port on {HOST} in {_RANGE[0]}-{_RANGE[1]} for {name}; stop what occupies them")
+
+    def take_exactly(self, setting: str, port: int) -> int:
+        """The port that the user named, or an error: whoever names one relies on it.
+
+        Raises
+        ------
+        StackError
+            When something else listens on it.
+        """
+        with self._lock:
+            if port in self._given or not is_free(port):
+                raise StackError(
+                    f"{setting} is {port}, which something on {HOST} already uses; stop that, or leave {setting} out "
+                    "and a free port is found"
+                )
+            self._given.add(port)
+            return port

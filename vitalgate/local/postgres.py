@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitalgate.config.settings import Settings
+from vitalgate.config.loading import Loaded
 from vitalgate.local import probes
 from vitalgate.local.child import Identity, Spec
 from vitalgate.local.deploy import deploy_file
@@ -127,11 +127,11 @@ class Postgres:
 
     name = "postgres"
 
-    def __init__(self, layout: Layout, state: State, ports: Ports, settings: Settings) -> None:
+    def __init__(self, layout: Layout, state: State, ports: Ports, loaded: Loaded) -> None:
         self._layout = layout
         self._state = state
         self._ports = ports
-        self._wanted_bin = settings.local.postgres_bin
+        self._wanted_bin = loaded.settings.local.postgres_bin
         self._port = 0
 
     def dsn(self, database: str = DATABASE) -> str:

@@ -84,29 +84,39 @@ class Stack:
         )
         self._supervisor = supervisor
         assert supervisor.stdin is not None and supervisor.stdout is not None
+        error = ""
         try:
-            supervisor.stdin.write(json.dumps(request).encode() + b"\n")
-            supervisor.stdin.flush()
+            with contextlib.suppress(BrokenPipeError):
+                supervisor.stdin.write(json.dumps(request).encode() + b"\n")
+                supervisor.stdin.flush()
             for line in supervisor.stdout:
                 event = json.loads(line)
                 if event["event"] == "ready":
                     return
                 if event["event"] == "failed":
-                    supervisor.wait()
-                    self._supervisor = None
-                    raise StackError(event["error"])
-                if progress:
+                    error = event["error"]
+                elif progress:
                     progress(event["name"], event["seconds"])
-        except BrokenPipeError:
-            pass
         except BaseException:
-            self.stop()
+            self._end_supervisor()
             raise
-        code = supervisor.wait()
-        self._supervisor = None
+        code = self._end_supervisor()
         raise StackError(
-            f"the supervisor ended with status {code} while starting; its log is {self.layout.log('supervisor')}"
+            error
+            or f"the supervisor ended with status {code} while starting; its log is {self.layout.log('supervisor')}"
         )
+
+    def _end_supervisor(self) -> int:
+        """Let go of the supervisor that we started, ask it to end, and wait."""
+        supervisor, self._supervisor = self._supervisor, None
+        if supervisor is None:
+            return 0
+        for stream in (supervisor.stdin, supervisor.stdout):
+            if stream:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        supervisor.terminate()
+        return supervisor.wait()
 
     def wait(self) -> int:
         """Wait until the stack ends by itself or by `vitalgate down`; returns the supervisor's exit status."""
@@ -114,15 +124,8 @@ class Stack:
 
     def stop(self, *, remove: bool = False) -> None:
         """Stop everything in reverse order; with ``remove``, delete the data directory too."""
-        supervisor, self._supervisor = self._supervisor, None
-        if supervisor is not None:
-            assert supervisor.stdin is not None
-            with contextlib.suppress(OSError):
-                supervisor.stdin.close()
-            supervisor.terminate()
-            supervisor.wait()
-            if supervisor.stdout:
-                supervisor.stdout.close()
+        if self._supervisor is not None:
+            self._end_supervisor()
         else:
             with contextlib.suppress(control.NotRunningError):
                 control.stop(self.data)

@@ -75,7 +75,7 @@ class Supervisor:
             await control.open()
             background = [loop.create_task(self._rotate())]
             if not self.request.detach:
-                background.append(loop.create_task(self._watch_starter()))
+                loop.add_reader(0, self._hear_starter)
             starting = loop.create_task(self._start())
             stop = loop.create_task(self.stopping.wait())
             await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -142,14 +142,17 @@ class Supervisor:
         self.loaded = load(config=config, flags=self.request.flags, data=str(self.layout.data))
         timeout = self.loaded.settings.local.ready_timeout_s
         wanted = own_processes(self.request.only)
-        async with asyncio.TaskGroup() as group:
-            waits = {
-                part.name: [group.create_task(self._until_ready(name, timeout)) for name in self._parts[part.name]]
-                for part in parts
-            }
-            after = [task for tasks in waits.values() for task in tasks]
-            if self.request.only is None or wanted:
-                group.create_task(self._start_own(wanted, waits, after, ports, timeout))
+        try:
+            async with asyncio.TaskGroup() as group:
+                waits = {
+                    part.name: [group.create_task(self._until_ready(name, timeout)) for name in self._parts[part.name]]
+                    for part in parts
+                }
+                after = [task for tasks in waits.values() for task in tasks]
+                if self.request.only is None or wanted:
+                    group.create_task(self._start_own(wanted, waits, after, ports, timeout))
+        except BaseExceptionGroup as failed:
+            raise _first(failed) from failed
 
     async def _prepare(self, part: Part) -> None:
         began = time.monotonic()
@@ -266,11 +269,12 @@ class Supervisor:
                 except OSError as error:
                     log.warning("%s cannot be rotated: %s", path.name, error.strerror)
 
-    async def _watch_starter(self) -> None:
+    def _hear_starter(self) -> None:
         """Stop when the process that started us is gone: its end of our standard input closes."""
-        await asyncio.to_thread(_read_to_end)
-        log.info("the starter is gone or has let go")
-        self.stopping.set()
+        if not os.read(0, 4096):
+            log.info("the starter is gone or has let go")
+            asyncio.get_running_loop().remove_reader(0)
+            self.stopping.set()
 
     # --- control ----------------------------------------------------------------------------------------------------
 
@@ -342,9 +346,11 @@ class Supervisor:
         return {"name": child.spec.name, "pid": child.pid, "state": child.state}
 
 
-def _read_to_end() -> None:
-    while os.read(0, 4096):
-        pass
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that made a task group end; the others are its consequences."""
+    while isinstance(group.exceptions[0], BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group.exceptions[0]
 
 
 def report(**event: object) -> None:

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from vitalgate.config.settings import Settings
+from vitalgate.config.loading import load
 from vitalgate.local import jars, probes
 from vitalgate.local.errors import PartError
 from vitalgate.local.kafka import Kafka, aot_cache
@@ -41,7 +41,7 @@ def warm() -> bool:
         layout = Layout(Path(folder))
         layout.create()
         state = State(layout)
-        kafka = Kafka(layout, state, Ports(state), Settings.model_validate({}))
+        kafka = Kafka(layout, state, Ports(state), load(env={}, data=folder))
         (spec,) = kafka.prepare()
         part = target.with_suffix(".part")
         argv = [spec.argv[0], f"-XX:AOTCacheOutput={part}", *spec.argv[1:]]
