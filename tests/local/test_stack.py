@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -67,7 +68,10 @@ def test_no_secret_is_on_a_command_line_or_in_a_log(data: Path) -> None:
     with Stack(data, only=SMALL) as stack:
         secrets = [path.read_text().strip() for path in (data / "secrets").iterdir() if path.name != "pgpass"]
         assert len(secrets) == 3
-        shown = "".join(" ".join(each.cmdline()) for each in family(stack.status()["pid"]))
+        shown = ""
+        for each in family(stack.status()["pid"]):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                shown += " ".join(each.cmdline())
         shown += "".join(path.read_text(errors="replace") for path in (data / "logs").iterdir())
         shown += str(stack.status())
         assert not [secret for secret in secrets if secret in shown]
@@ -170,7 +174,7 @@ def test_the_guilty_log_is_in_the_error(data: Path, monkeypatch: pytest.MonkeyPa
     broken.chmod(0o755)
     monkeypatch.setenv("PATH", f"{binaries}:{os.environ['PATH']}")
     try:
-        with pytest.raises(StackError, match=r"mosquitto was not ready within 1 s .*(?s:.*)the broker is broken"):
+        with pytest.raises(StackError, match=r"mosquitto was not ready .* it ended \d times, last with exit status 3(?s:.*)the broker is broken"):
             Stack(data, {"local.ready_timeout_s": "1"}, {"mqtt"}).start()
     finally:
         broken.unlink()

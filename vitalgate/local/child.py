@@ -27,6 +27,8 @@ BACKOFF_MAX_S = 10.0
 HEALTHY_S = 30.0
 _PROBE_EVERY_S = 0.05
 _PROBE_TIMEOUT_S = 5.0
+#: After this many crashes in a row nobody who waits for it to become ready need wait longer.
+CRASHES_MOST = 5
 #: Exit status of our commands for unusable settings: trying again would not help.
 EXIT_USAGE = 2
 _PR_SET_PDEATHSIG = 1
@@ -131,10 +133,11 @@ class Child:
                 os.kill(self.pid, number)
 
     async def wait_ready(self, timeout_s: float) -> bool:
-        """Wait until the process is ready; False when it failed or the time is over."""
+        """Wait until the process is ready; False when it failed, keeps crashing, or the time is over."""
+        most = self.restarts + CRASHES_MOST
         try:
             async with asyncio.timeout(timeout_s):
-                while self.state not in ("ready", "failed"):
+                while self.state not in ("ready", "failed") and self.restarts < most:
                     self.changed.clear()
                     await self.changed.wait()
         except TimeoutError:

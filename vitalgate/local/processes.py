@@ -29,7 +29,10 @@ class Process:
 
     def exists(self) -> bool:
         """Whether the subcommand is there."""
-        return importlib.util.find_spec(self.module) is not None
+        needed = [self.module]
+        if self.arguments[0] == "worker":
+            needed.append(f"vitalgate.stream.{self.name}")
+        return all(importlib.util.find_spec(module) for module in needed)
 
 
 #: In the order of the data's way; stopped in the reverse order.

@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -195,17 +196,18 @@ class Supervisor:
         assert self.loaded is not None
         env = self._environment()
 
-        async def once_ready(part: str, *steps: Any) -> None:
-            if waits.get(part):
-                await asyncio.wait(waits[part])
-                if any(task.exception() for task in waits[part] if not task.cancelled()):
-                    return
-            for step in steps:
-                await step()
+        async def once_ready(part: str, step: Callable[[], Awaitable[None]]) -> None:
+            await asyncio.gather(*waits.get(part, []))
+            await step()
 
-        await asyncio.gather(once_ready("kafka", self._topics), once_ready("postgres", lambda: self._migrate(env)))
-        if after:
-            await asyncio.wait(after)
+        only = self.request.only
+        steps = []
+        if only is None or "kafka" in only:
+            steps.append(once_ready("kafka", self._topics))
+        if only is None or "postgres" in only:
+            steps.append(once_ready("postgres", lambda: self._migrate(env)))
+        await asyncio.gather(*steps)
+        await asyncio.gather(*after)
         started = []
         for process in wanted:
             if not process.exists():
