@@ -56,7 +56,7 @@ def test_wrong_settings_are_named(env: dict[str, str], flags: dict[str, str], sa
 
 def test_unknown_name_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "vitalgate.toml").write_text("[mqtt]\nprot = 1\n")
-    with pytest.raises(SettingsError, match="mqtt.prot"):
+    with pytest.raises(SettingsError, match=r"mqtt\.prot"):
         load(env={})
     (tmp_path / "vitalgate.toml").write_text("mqtt = 1\n")
     with pytest.raises(SettingsError, match="must be a table"):

@@ -32,7 +32,7 @@ def serve_health(health: Health, settings: HealthSettings) -> ThreadingHTTPServe
     """Serve in a daemon thread; `.server_address[1]` is the port in use. Raises OSError when the port is taken."""
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - the base class names it
+        def do_GET(self) -> None:
             if self.path == "/metrics":
                 self._answer(200, generate_latest(), CONTENT_TYPE_LATEST)
             elif self.path in ("/healthz", "/readyz"):

@@ -1,0 +1,1 @@
+"""What `make bench` runs: speed as ratios against named baselines, in one run on one machine."""
