@@ -1,0 +1,1 @@
+"""PostgreSQL (with TimescaleDB where the extension is present): migrations, writers and readers."""

@@ -1,0 +1,245 @@
+"""Puts results into their tables: beats by block, features, alert events, the audit trail.
+
+Every record is idempotent by its identity; of two revisions the higher one stays, whatever order they come in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+
+from vitalgate.config.settings import DatabaseSettings
+from vitalgate.storage.connect import Connection
+from vitalgate.storage.errors import StorageError
+from vitalgate.storage.session import Session
+
+Record = Mapping[str, Any]
+
+#: Start times of one block in two revisions differ by the drift of a clock, not by more than this.
+WINDOW = timedelta(days=7)
+
+_BEATS = """
+    CREATE TEMP TABLE IF NOT EXISTS beats_in (LIKE beat_blocks INCLUDING DEFAULTS); TRUNCATE beats_in
+"""
+_FEATURES = """
+    CREATE TEMP TABLE IF NOT EXISTS features_in (LIKE features INCLUDING DEFAULTS); TRUNCATE features_in
+"""
+
+
+class Archive:
+    """One connection; calls come from one thread at a time. Every call is one transaction.
+
+    Raises
+    ------
+    TransientDatabaseError
+        From every method: the database is away or busy, nothing was committed, call again.
+    StorageError
+        From every method: a record lacks a field or holds a value that cannot be stored; the text names it.
+    """
+
+    def __init__(self, database: DatabaseSettings) -> None:
+        self._session = Session(database, "archiver", database.batch_timeout_s)
+
+    def open(self) -> None:
+        """Connect, unless connected."""
+        self._session.open()
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._session.close()
+
+    def beats(self, records: Sequence[Record]) -> int:
+        """Store records of patient.beats; returns how many blocks are new or replaced an older revision."""
+        newest = _newest(records, ("device_id", "recording", "channel", "algorithm", "block"))
+        rows = [_checked("patient.beats", _beat_row, record) for record in newest]
+        return self._replace("beats_in", _BEATS, BEAT_COLUMNS, rows, BEATS_DELETE, BEATS_INSERT)
+
+    def features(self, records: Sequence[Record]) -> int:
+        """Store records of patient.features; returns how many are new or replaced an older revision."""
+        newest = _newest(
+            records, ("device_id", "recording", "channel", "name", "algorithm", ("window", "first_sample"))
+        )
+        rows = [_checked("patient.features", _feature_row, record) for record in newest]
+        return self._replace("features_in", _FEATURES, FEATURE_COLUMNS, rows, FEATURES_DELETE, FEATURES_INSERT)
+
+    def alerts(self, records: Sequence[Record]) -> int:
+        """Store events of patient.alerts; returns how many are new."""
+        rows = [_checked("patient.alerts", _alert_row, record) for record in records]
+        if not rows:
+            return 0
+        with self._session.transaction() as connection:
+            cursor = connection.cursor()
+            cursor.executemany(ALERTS_INSERT, rows)
+            return max(cursor.rowcount, 0)
+
+    def audit(self, records: Sequence[bytes]) -> int:
+        """Store records of audit.events, given as the very bytes that are in Kafka; returns how many are new."""
+        rows = [_checked("audit.events", _audit_row, orjson.loads(raw), raw) for raw in records]
+        if not rows:
+            return 0
+        with self._session.transaction() as connection:
+            cursor = connection.cursor()
+            cursor.executemany(AUDIT_INSERT, rows)
+            return max(cursor.rowcount, 0)
+
+    def _replace(
+        self, table: str, make: str, columns: str, rows: Sequence[Sequence[Any]], delete: str, insert: str
+    ) -> int:
+        if not rows:
+            return 0
+        with self._session.transaction() as connection:
+            _load(connection, table, make, columns, rows)
+            connection.execute(delete)
+            return connection.execute(insert).rowcount
+
+
+def _load(connection: Connection, table: str, make: str, columns: str, rows: Sequence[Sequence[Any]]) -> None:
+    cursor = connection.cursor()
+    cursor.execute(make)
+    with cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
+BEAT_COLUMNS = (
+    "time, device_id, recording, channel, algorithm, block, revision, algorithm_version, first_sample, stop_sample, rate,"
+    " inputs, quality, samples, times, kinds, rr_ms, patient_id"
+)
+FEATURE_COLUMNS = (
+    "time, device_id, recording, channel, name, algorithm, first_sample, stop_sample, end_time, value, unit,"
+    " algorithm_version, revision, withdrawn, detail, patient_id"
+)
+_BEAT_KEY = (
+    "t.device_id = n.device_id AND t.recording = n.recording AND t.channel = n.channel AND t.algorithm = n.algorithm"
+    " AND t.block = n.block AND t.time BETWEEN n.time - interval '7 days' AND n.time + interval '7 days'"
+)
+_FEATURE_KEY = (
+    "t.device_id = n.device_id AND t.recording = n.recording AND t.channel = n.channel AND t.name = n.name"
+    " AND t.algorithm = n.algorithm AND t.first_sample = n.first_sample"
+    " AND t.time BETWEEN n.time - interval '7 days' AND n.time + interval '7 days'"
+)
+BEATS_DELETE = f"DELETE FROM beat_blocks t USING beats_in n WHERE {_BEAT_KEY} AND t.revision < n.revision"  # noqa: S608
+BEATS_INSERT = (
+    f"INSERT INTO beat_blocks ({BEAT_COLUMNS}) SELECT {BEAT_COLUMNS} FROM beats_in n"  # noqa: S608
+    f" WHERE NOT EXISTS (SELECT FROM beat_blocks t WHERE {_BEAT_KEY})"
+)
+FEATURES_DELETE = f"DELETE FROM features t USING features_in n WHERE {_FEATURE_KEY} AND t.revision < n.revision"  # noqa: S608
+FEATURES_INSERT = (
+    f"INSERT INTO features ({FEATURE_COLUMNS}) SELECT {FEATURE_COLUMNS} FROM features_in n"  # noqa: S608
+    f" WHERE NOT EXISTS (SELECT FROM features t WHERE {_FEATURE_KEY})"
+)
+ALERTS_INSERT = """
+    INSERT INTO alert_events (onset, event_id, alert_id, patient_id, team, rule, rule_version, title, priority, state,
+        detected_at, cleared_at, received_at, value, unit, limit_value, metric, hindsight, text, evidence)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    ON CONFLICT DO NOTHING
+"""
+AUDIT_INSERT = """
+    INSERT INTO audit_events (time, n, event_id, who, action, entity_type, entity_id, place, outcome, checkpoint,
+        inbox_offset, previous_hash, hash, record)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    ON CONFLICT DO NOTHING
+"""
+
+
+def _newest(records: Iterable[Record], identity: Sequence[str | tuple[str, str]]) -> list[Record]:
+    """The highest revision of each identity in a batch."""
+    found: dict[tuple[Any, ...], Record] = {}
+    for record in records:
+        try:
+            key = tuple(record[k] if isinstance(k, str) else record[k[0]][k[1]] for k in identity)
+            if key not in found or found[key]["revision"] < record["revision"]:
+                found[key] = record
+        except (KeyError, TypeError) as error:
+            raise StorageError(f"a result record lacks {error}; its producer and the archive disagree") from error
+    return list(found.values())
+
+
+def _checked(topic: str, make: Any, *args: Any) -> tuple[Any, ...]:
+    try:
+        row: tuple[Any, ...] = make(*args)
+        return row
+    except (KeyError, TypeError, ValueError) as error:
+        raise StorageError(
+            f"a record of {topic} lacks or garbles {error!r}; its producer and the archive disagree"
+        ) from error
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else orjson.dumps(value).decode()
+
+
+_FRACTION = re.compile(r"\.(\d+)")
+
+
+def _time(text: str | None) -> datetime | None:
+    """An RFC 3339 time, to the microsecond."""
+    if text is None:
+        return None
+    return datetime.fromisoformat(_FRACTION.sub(lambda m: "." + m[1][:6].ljust(6, "0"), text, count=1))
+
+
+def _beat_row(r: Record) -> tuple[Any, ...]:
+    beats = r["beats"]
+    rate = r["rate"]
+    return (
+        _time(r["start"]), r["device_id"], r["recording"], r["channel"], r["algorithm"], r["block"], r["revision"],
+        str(r["algorithm_version"]), r["first_sample"], r["stop_sample"], str(rate), _json(r.get("inputs")),
+        _json(r.get("quality")), [b["sample"] for b in beats], [_time(b["time"]) for b in beats],
+        [b["kind"] for b in beats], [b.get("rr_ms") for b in beats], r.get("patient"),
+    )  # fmt: skip
+
+
+_FEATURE_FIELDS = frozenset(
+    [
+        "patient",
+        "device_id",
+        "channel",
+        "recording",
+        "name",
+        "window",
+        "start",
+        "end",
+        "value",
+        "unit",
+        "algorithm",
+        "algorithm_version",
+        "revision",
+        "withdrawn",
+        "message_id",
+    ]
+)
+
+
+def _feature_row(r: Record) -> tuple[Any, ...]:
+    extra = {key: value for key, value in r.items() if key not in _FEATURE_FIELDS}
+    return (
+        _time(r["start"]), r["device_id"], r["recording"], r["channel"], r["name"], r["algorithm"],
+        r["window"]["first_sample"], r["window"]["stop_sample"], _time(r["end"]), r["value"], r["unit"],
+        str(r["algorithm_version"]), r["revision"], bool(r.get("withdrawn", False)), _json(extra or None), r.get("patient"),
+    )  # fmt: skip
+
+
+def _alert_row(r: Record) -> tuple[Any, ...]:
+    value, limit = r.get("value"), r.get("limit")
+    return (
+        _time(r["onset"]), r["event_id"], r["alert_id"], r["patient"], r["team"], r["rule"], str(r["rule_version"]),
+        r["title"], r["priority"], r["state"], _time(r.get("detected_at")), _time(r.get("cleared_at")),
+        _time(r.get("received_at")), float(value) if isinstance(value, (int, float)) else None, r.get("unit"),
+        None if limit is None else str(limit), r.get("metric"), bool(r.get("hindsight", False)), r.get("text"),
+        [str(item) for item in r.get("evidence") or []],
+    )  # fmt: skip
+
+
+def _audit_row(r: Record, raw: bytes) -> tuple[Any, ...]:
+    checkpoint = bool(r.get("checkpoint", False))
+    return (
+        _time(r.get("when")) or datetime.fromisoformat("1970-01-01T00:00:00+00:00"), r["n"], r.get("event_id", ""),
+        r.get("who", ""), r.get("action", "checkpoint" if checkpoint else ""), r.get("entity_type", ""),
+        r.get("entity_id", ""), r.get("where", ""), r.get("outcome", ""), checkpoint, r.get("inbox_offset"),
+        r.get("previous_hash"), r["hash"], raw,
+    )  # fmt: skip

@@ -1,0 +1,97 @@
+-- What was made of it: beats by block, features, alert events, the audit trail.
+
+CREATE TABLE {data}.beat_blocks (
+    time              timestamptz NOT NULL,
+    device_id         text NOT NULL,
+    recording         text NOT NULL,
+    channel           text NOT NULL,
+    algorithm         text NOT NULL,
+    block             bigint NOT NULL,
+    revision          bigint NOT NULL,
+    algorithm_version text NOT NULL,
+    first_sample      bigint NOT NULL,
+    stop_sample       bigint NOT NULL,
+    rate              text NOT NULL,
+    inputs            jsonb,
+    quality           jsonb,
+    samples           bigint[] NOT NULL,
+    times             timestamptz[] NOT NULL,
+    kinds             text[] NOT NULL,
+    rr_ms             double precision[] NOT NULL,
+    patient_id        text,
+    CONSTRAINT beat_blocks_key PRIMARY KEY (device_id, recording, channel, algorithm, block, time)
+) {timed};
+CREATE INDEX beat_blocks_time ON {data}.beat_blocks (device_id, time);
+--@timed beat_blocks time segmentby=device_id orderby=time,block
+
+CREATE TABLE {data}.features (
+    time              timestamptz NOT NULL,
+    device_id         text NOT NULL,
+    recording         text NOT NULL,
+    channel           text NOT NULL,
+    name              text NOT NULL,
+    algorithm         text NOT NULL,
+    first_sample      bigint NOT NULL,
+    stop_sample       bigint NOT NULL,
+    end_time          timestamptz NOT NULL,
+    value             double precision,
+    unit              text NOT NULL,
+    algorithm_version text NOT NULL,
+    revision          bigint NOT NULL,
+    withdrawn         boolean NOT NULL,
+    detail            jsonb,
+    patient_id        text,
+    CONSTRAINT features_key PRIMARY KEY (device_id, recording, channel, name, algorithm, first_sample, time)
+) {timed};
+CREATE INDEX features_time ON {data}.features (device_id, name, time);
+--@timed features time segmentby=device_id,name orderby=time,first_sample
+
+CREATE SEQUENCE {data}.alert_events_n;
+
+CREATE TABLE {data}.alert_events (
+    onset        timestamptz NOT NULL,
+    event_id     text NOT NULL,
+    n            bigint NOT NULL DEFAULT nextval('{data}.alert_events_n'),
+    alert_id     text NOT NULL,
+    patient_id   text NOT NULL,
+    team         text NOT NULL,
+    rule         text NOT NULL,
+    rule_version text NOT NULL,
+    title        text NOT NULL,
+    priority     text NOT NULL,
+    state        text NOT NULL,
+    detected_at  timestamptz,
+    cleared_at   timestamptz,
+    received_at  timestamptz,
+    value        double precision,
+    unit         text,
+    limit_value  text,
+    metric       text,
+    hindsight    boolean NOT NULL DEFAULT false,
+    text         text,
+    evidence     text[] NOT NULL,
+    CONSTRAINT alert_events_key PRIMARY KEY (event_id, onset)
+) {timed};
+CREATE INDEX alert_events_alert ON {data}.alert_events (alert_id);
+CREATE INDEX alert_events_patient ON {data}.alert_events (patient_id, onset);
+--@timed alert_events onset segmentby=patient_id orderby=onset,event_id
+
+CREATE TABLE {data}.audit_events (
+    time          timestamptz NOT NULL,
+    n             bigint NOT NULL,
+    event_id      text NOT NULL,
+    who           text NOT NULL,
+    action        text NOT NULL,
+    entity_type   text NOT NULL,
+    entity_id     text NOT NULL,
+    place         text NOT NULL,
+    outcome       text NOT NULL,
+    checkpoint    boolean NOT NULL,
+    inbox_offset  bigint,
+    previous_hash text,
+    hash          text NOT NULL,
+    record        bytea NOT NULL,
+    CONSTRAINT audit_events_key PRIMARY KEY (n, checkpoint, time)
+) {timed};
+CREATE INDEX audit_events_entity ON {data}.audit_events (entity_type, entity_id, time);
+--@timed audit_events time append_only

@@ -1,0 +1,151 @@
+"""Rows of the fact tables in binary COPY form, made from internal records."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import orjson
+
+from vitalgate.devices.records import NO_SEQ, Message, Reading, Status, Waveform
+from vitalgate.storage import binary as b
+from vitalgate.storage import packing
+
+Sighting = tuple[int, int, int]
+"""Device order of one item: (epoch_no, order, item)."""
+
+READING_COLUMNS = (
+    "device_id, epoch, seq, epoch_no, ord, received_at, skew_s, trace, message_id, raw_partition, raw_offset,"
+    " time, metric, site, idx, version, current, derived, retracted, unusual, value_num, value_code, comparator, absent,"
+    " unit, value_sent, unit_sent, time_sent, offset_min, group_id, context, flags, item, sightings"
+)
+WAVEFORM_COLUMNS = (
+    "device_id, epoch, seq, epoch_no, ord, received_at, skew_s, trace, message_id, raw_partition, raw_offset,"
+    " time, channel, recording, first_sample, count, item, version, rate_num, rate_den, gain, baseline, unit,"
+    " codec, samples, missing, flags, time_sent, offset_min"
+)
+STATUS_COLUMNS = (
+    "device_id, epoch, seq, received_at, trace, raw_partition, raw_offset,"
+    " time, digest, state, battery, firmware, serial, detail"
+)
+_READING = struct.Struct(">h").pack(READING_COLUMNS.count(",") + 1)
+_WAVEFORM = struct.Struct(">h").pack(WAVEFORM_COLUMNS.count(",") + 1)
+_STATUS = struct.Struct(">h").pack(STATUS_COLUMNS.count(",") + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The columns that all rows of one message share, encoded once."""
+
+    reading: bytes
+    waveform: bytes
+    status: bytes
+
+
+def origin(message: Message, partition: int, message_id: str) -> Origin:
+    """Encode what is common to the rows of a message."""
+    numbered = message.seq != NO_SEQ
+    device = b.word(message.device)
+    epoch = b.optional_word(message.epoch)
+    seq = b.int8(message.seq if numbered else None)
+    received = b.time(message.received_us)
+    trace = b.uuid_hex(message.trace)
+    raw = b.int4(partition) + b.int8(message.offset)
+    shared = (
+        device + epoch + seq + b.int4(message.epoch_no) + b.int8(message.order) + received
+        + b.int4(message.skew_s) + trace + b.text(message_id) + raw
+    )  # fmt: skip
+    return Origin(_READING + shared, _WAVEFORM + shared, _STATUS + device + epoch + seq + received + trace + raw)
+
+
+def reading(
+    shared: Origin,
+    r: Reading,
+    *,
+    version: int = 1,
+    current: bool = True,
+    derived: bool = False,
+    sightings: list[int] | None = None,
+) -> bytes:
+    """One row of `readings`. What was sent is left NULL where it is the same as the canonical value."""
+    context = None if not r.context else orjson.dumps(r.context)
+    same = r.value_sent == r.value_num and r.unit_sent == r.unit
+    return b"".join((
+        shared.reading,
+        b.time(r.time_us),
+        b.word(r.metric),
+        b.word(r.site),
+        b.int4(r.index),
+        b.int4(version),
+        b.TRUE if current else b.FALSE,
+        b.TRUE if derived else b.FALSE,
+        b.TRUE if retracts(r) else b.FALSE,
+        b.TRUE if r.unusual else b.FALSE,
+        b.float8(r.value_num),
+        b.NULL if r.value_code is None else b.word(r.value_code),
+        b.optional_word(r.comparator),
+        b.optional_word(r.absent),
+        b.word(r.unit),
+        b.NULL if same else b.float8(r.value_sent),
+        b.NULL if same else b.word(r.unit_sent),
+        b.NULL if r.time_sent_us == r.time_us else b.time(r.time_sent_us),
+        b.int2(r.offset_min),
+        b.optional_word(r.group),
+        b.jsonb(context),
+        b.texts(r.flags),
+        b.int4(r.item),
+        b.int8s(sightings),
+    ))  # fmt: skip
+
+
+def retracts(r: Reading) -> bool:
+    """Whether the item takes a measurement back instead of giving one."""
+    return r.corrects is not None and r.corrects.retract
+
+
+def waveform(shared: Origin, w: Waveform, version: int = 1) -> bytes:
+    """One row of `waveforms`, its samples packed."""
+    codec, packed = packing.pack(w.samples)
+    missing = [bound for stretch in w.missing for bound in stretch] if w.missing else None
+    sent = w.time_sent_us or w.start_us
+    return b"".join((
+        shared.waveform,
+        b.time(w.start_us),
+        b.word(w.channel),
+        b.text(w.recording),
+        b.int8(w.first_sample),
+        b.int4(w.count),
+        b.int4(w.item),
+        b.int4(version),
+        b.int4(w.rate_num),
+        b.int4(w.rate_den),
+        b.float8(w.gain),
+        b.float8(w.offset),
+        b.word(w.unit),
+        b.int2(codec),
+        b.data(packed),
+        b.int4s(missing),
+        b.texts(w.flags),
+        b.NULL if sent == w.start_us else b.time(sent),
+        b.int2(w.offset_min),
+    ))  # fmt: skip
+
+
+def status(shared: Origin, s: Status, digest: bytes) -> bytes:
+    """One row of `device_status`."""
+    detail = None if not s.detail else orjson.dumps(s.detail)
+    return b"".join((
+        shared.status,
+        b.time(s.time_us),
+        b.data(digest),
+        b.text(s.state),
+        b.float8(s.battery),
+        b.optional_word(s.firmware),
+        b.optional_word(s.serial),
+        b.jsonb(detail),
+    ))  # fmt: skip
+
+
+def order(message: Message, item: int) -> Sighting:
+    """Where an item stands in its device's order."""
+    return message.epoch_no, message.order, item
