@@ -195,7 +195,7 @@ CREATE TABLE {data}.ledger (
     dead_lettered bigint NOT NULL,
     derived       bigint NOT NULL,
     published     boolean NOT NULL DEFAULT false,
-    applied_at    timestamptz NOT NULL DEFAULT now(),
+    applied_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
     made_by       text NOT NULL DEFAULT '',
     renumbered    jsonb,
     CONSTRAINT ledger_once EXCLUDE USING gist (
