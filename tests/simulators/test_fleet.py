@@ -131,7 +131,7 @@ def test_a_refused_password_is_told(open_broker: int, tmp_path: Path) -> None:
 
 
 def test_a_clock_may_not_run_slow_and_an_accelerated_run_ends_now() -> None:
-    with pytest.raises(ValueError, match="speed 0.5 is not usable"):
+    with pytest.raises(ValueError, match=r"speed 0\.5 is not usable"):
         VirtualClock.for_run(60, 0.5)
     clock = VirtualClock.for_run(3600, 60, now=1000.0)
     assert clock.start == 1000 + 60 - 3600

@@ -60,11 +60,15 @@ def test_detection_of_a_ten_minute_record_with_ectopy_agrees_with_the_truth() ->
     assert truth.fibrillating.sum() > 100
 
 
-def test_a_pause_is_a_pause() -> None:
-    person = Person(3, START, rhythms=(Rhythm("pause", 20, 4),))
-    gaps = np.diff(heart.beats(person, START, START + 60).time)
-    assert 4 <= gaps.max() <= 6.5
+@pytest.mark.parametrize("at", [0, 20, 39.5, 40.1, 58])
+def test_a_pause_is_as_long_as_asked_wherever_it_lies(at: float) -> None:
+    person = Person(3, START, rhythms=(Rhythm("pause", at, 3.5),))
+    times = heart.beats(person, START - 60, START + 120).time
+    gaps = np.diff(times)
+    assert gaps.max() == pytest.approx(3.5)
+    assert START + at - 1.5 < times[gaps.argmax()] <= START + at
     assert np.sort(gaps)[-2] < 1.5
+    assert gaps.min() > 0.3
 
 
 def test_fibrillation_is_irregular_and_sinus_rhythm_is_not() -> None:

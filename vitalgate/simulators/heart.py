@@ -17,6 +17,8 @@ from vitalgate.simulators.noise import Float, Index, normal, smooth, stream, uni
 from vitalgate.simulators.physiology import Person
 
 MINUTE = 60
+REFRACTORY_S = 0.4
+"""After an escape beat no other comes for so long."""
 _GRID = 240
 """Points in a minute at which rates are taken."""
 
@@ -64,8 +66,8 @@ def breathing(person: Person, time: Float) -> Float:
 
 
 @lru_cache(maxsize=4096)
-def minute_of_beats(person: Person, minute: int) -> Beats:
-    """The beats of one minute since 1970."""
+def _undisturbed(person: Person, minute: int) -> Beats:
+    """The beats of one minute since 1970, were there no pauses."""
     start = float(minute * MINUTE)
     time = start + np.linspace(0, MINUTE, _GRID + 1)
     rate = person.vital("heart_rate", time)
@@ -75,13 +77,48 @@ def minute_of_beats(person: Person, minute: int) -> Beats:
     swing = depth * np.sin(2 * np.pi * breath_phase(person, minute))
     swing += 0.025 * smooth(stream(person.seed, "mayer"), time, 5.0)
     phase = _phase(rate * (1 + np.where(fibrillating, 0.0, swing)))
-    count = round(phase[-1])
-    number = np.arange(count)
+    number = np.arange(round(phase[-1]))
     shift, ventricular = _irregular(person, minute, np.interp(number, phase, time))
     at = np.interp(number + shift, phase, time)
     conducted = person.rhythm_at("af", at)
-    keep = ~person.rhythm_at("pause", at)
-    return Beats(at[keep], (ventricular & ~conducted)[keep], conducted[keep])
+    return Beats(at, ventricular & ~conducted, conducted)
+
+
+@lru_cache(maxsize=4096)
+def minute_of_beats(person: Person, minute: int) -> Beats:
+    """The beats of one minute since 1970.
+
+    A pause begins with the last beat before its time and ends, its seconds later, with an escape beat; so the interval
+    between the two is what the scenario asked for.
+    """
+    found = _undisturbed(person, minute)
+    for rhythm in person.rhythms:
+        if rhythm.kind != "pause":
+            continue
+        begin = person.origin + rhythm.start
+        home = int(np.floor(begin / MINUTE))
+        if not home - 1 <= minute <= home + 1 + int(rhythm.seconds / MINUTE):
+            continue
+        before = _joined([_undisturbed(person, home - 1), _undisturbed(person, home)]).time
+        last = float(before[np.searchsorted(before, begin, side="right") - 1])
+        escape = last + rhythm.seconds
+        keep = (found.time <= last) | (found.time >= escape + REFRACTORY_S)
+        found = Beats(found.time[keep], found.ventricular[keep], found.fibrillating[keep])
+        if minute * MINUTE <= escape < (minute + 1) * MINUTE:
+            at = int(np.searchsorted(found.time, escape))
+            found = Beats(
+                np.insert(found.time, at, escape), np.insert(found.ventricular, at, False),
+                np.insert(found.fibrillating, at, False),
+            )  # fmt: skip
+    return found
+
+
+def _joined(parts: list[Beats]) -> Beats:
+    return Beats(
+        np.concatenate([part.time for part in parts]),
+        np.concatenate([part.ventricular for part in parts]),
+        np.concatenate([part.fibrillating for part in parts]),
+    )
 
 
 def _irregular(person: Person, minute: int, time: Float) -> tuple[Float, NDArray[np.bool_]]:
@@ -106,12 +143,7 @@ def _irregular(person: Person, minute: int, time: Float) -> tuple[Float, NDArray
 def beats(person: Person, start: float, stop: float) -> Beats:
     """All beats in [start, stop), seconds since 1970 UTC."""
     first, last = int(np.floor(start / MINUTE)), int(np.floor(np.nextafter(stop, -np.inf) / MINUTE))
-    parts = [minute_of_beats(person, minute) for minute in range(first, max(first, last) + 1)]
-    whole = Beats(
-        np.concatenate([part.time for part in parts]),
-        np.concatenate([part.ventricular for part in parts]),
-        np.concatenate([part.fibrillating for part in parts]),
-    )
+    whole = _joined([minute_of_beats(person, minute) for minute in range(first, max(first, last) + 1)])
     return whole.between(start, stop)
 
 
