@@ -32,13 +32,17 @@ demo: setup ## the whole path on this machine in half a minute
 test: setup ## all tests, on the real parts
 	@$(BIN)/python -m pytest $(ARGS)
 
+# All checks run, so that one run shows all there is to mend.
 check: setup ## lint, types, import rules, schemas, lock
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports --no-logo
-	$(BIN)/vitalgate schema check
-	$(BIN)/python deploy/setup/lock_is_current.py
+	@failed=; \
+	check() { name=$$1; shift; echo "== $$name"; "$$@" || failed="$$failed $$name"; }; \
+	check lint $(BIN)/ruff check --output-format concise .; \
+	check format $(BIN)/ruff format --check .; \
+	check types $(BIN)/mypy; \
+	check rooms $(BIN)/lint-imports --no-logo; \
+	check schemas $(BIN)/vitalgate schema check; \
+	check lock $(BIN)/python deploy/setup/lock_is_current.py; \
+	if test -n "$$failed"; then echo "failed:$$failed"; exit 1; fi; echo "all checks passed"
 
 bench: setup ## throughput and latency on this machine
 	@$(BIN)/vitalgate bench $(ARGS)

@@ -79,8 +79,9 @@ class Kafka:
         return ",".join(f"{HOST}:{port}" for port in self._clients)
 
     def addresses(self) -> dict[str, object]:
-        """What goes into the stack file."""
-        return {"kafka.bootstrap": self.bootstrap}
+        """What goes into the stack file; three nodes are there to hold three copies."""
+        copies: dict[str, object] = {"kafka.replication": 3, "kafka.min_insync": 2} if self._nodes == 3 else {}
+        return {"kafka.bootstrap": self.bootstrap, **copies}
 
     def prepare(self) -> list[Spec]:
         """Write configuration, format the log directories once, and say how to run the nodes."""
