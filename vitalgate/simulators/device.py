@@ -77,8 +77,8 @@ class SimulatedDevice:
         self._numbers: dict[Key, int] = {}
         self._plain: dict[int, tuple[str, bytes]] = {}
         """Messages without number that the broker has not acknowledged, by journal number."""
-        self._plain_sent: dict[int, int] = {}
-        """Packet id to journal number."""
+        self._on_the_way: dict[int, int] = {}
+        """Packet id to journal number, of publishes that the broker has not acknowledged."""
         self._toggle = 0
         self._wanted = False
         self._attempt = 0
@@ -156,37 +156,36 @@ class SimulatedDevice:
     def send(self, key: Key) -> bool:
         """Send one numbered message (again); False when it has been receipted already or there is no connection."""
         stored = self.outbox.get(key)
-        if stored is None or self._connection is None:
+        if stored is None:
             return False
         payload = message(stored.body, *key, self._sent_at())
-        if self._connection.publish(device_topic(self.name, stored.leaf), payload) is None:
+        if not self._publish(stored.leaf, payload, self._numbers[key]):
             return False
         self.tracker.sent(key, time.monotonic())
-        self._published(self._numbers[key])
         return True
 
     def resend(self, sent: SentMessage) -> bool:
         """Send a message once more, whether or not it was receipted: the very same number and content."""
-        if sent.key is None or self._connection is None:
+        if sent.key is None:
             return False
         payload = message(sent.body, *sent.key, self._sent_at())
-        if self._connection.publish(device_topic(self.name, sent.emission.leaf), payload) is None:
-            return False
-        self._published(self._numbers[sent.key])
-        return True
+        return self._publish(sent.emission.leaf, payload, self._numbers[sent.key])
 
     def _send_plain(self, number: int) -> None:
-        if self._connection is None:
-            return
-        leaf, payload = self._plain[number]
-        mid = self._connection.publish(device_topic(self.name, leaf), payload)
-        if mid is not None:
-            self._plain_sent[mid] = number
-            self._published(number)
+        if number not in self._on_the_way.values():
+            self._publish(*self._plain[number], number)
 
-    def _published(self, number: int) -> None:
+    def _publish(self, leaf: str, payload: bytes, number: int) -> bool:
+        if self._connection is None:
+            return False
+        at_us = round(time.time() * 1_000_000)
+        mid = self._connection.publish(device_topic(self.name, leaf), payload)
+        if mid is None:
+            return False
+        self._on_the_way[mid] = number
         self.publishes += 1
-        self.journal.sent(number, round(time.time() * 1_000_000))
+        self.journal.sent(number, at_us)
+        return True
 
     # --- the connection ----------------------------------------------------------------------------------------------
 
@@ -219,7 +218,7 @@ class SimulatedDevice:
         connection, self._connection = self._connection, None
         if connection is not None:
             self.tracker.disconnected()
-            self._plain_sent.clear()
+            self._on_the_way.clear()
             connection.cut()
 
     def close(self) -> None:
@@ -244,7 +243,7 @@ class SimulatedDevice:
         if self._connection is not None and self._connection.refused:
             self.refused = self._connection.refused
         self.tracker.disconnected()
-        self._plain_sent.clear()
+        self._on_the_way.clear()
         self._connection = None
         if self._wanted:
             first, cap = _BACKOFF
@@ -253,8 +252,9 @@ class SimulatedDevice:
             self._retry = asyncio.get_running_loop().call_later(wait, self.connect)
 
     def _puback(self, mid: int) -> None:
-        number = self._plain_sent.pop(mid, None)
+        number = self._on_the_way.pop(mid, None)
         if number is not None:
+            self.journal.acked(number)
             self._plain.pop(number, None)
 
     def _message(self, _topic: str, payload: bytes) -> None:

@@ -25,6 +25,7 @@ CREATE TABLE IF NOT EXISTS messages (
     made_us INTEGER NOT NULL,     -- virtual time
     sent_us INTEGER NOT NULL,     -- the machine's time of the first publish; 0 before it
     sends INTEGER NOT NULL,       -- publishes so far
+    acks INTEGER NOT NULL,        -- of these, acknowledged by the broker
     payload_hash BLOB NOT NULL,   -- BLAKE2b-128 of the bytes
     bytes INTEGER NOT NULL,
     wire TEXT NOT NULL,           -- json, cbor or raw
@@ -57,7 +58,7 @@ CREATE TABLE IF NOT EXISTS receipts (
 CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS messages_numbered ON messages (device, epoch, seq);
 """
-_MESSAGE = "INSERT INTO messages VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_MESSAGE = "INSERT INTO messages VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _ITEM = "INSERT INTO items VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 
 
@@ -99,6 +100,7 @@ class Journal:
         self._messages: list[tuple[object, ...]] = []
         self._items: list[tuple[object, ...]] = []
         self._sends: list[tuple[int, int]] = []
+        self._acks: list[tuple[int]] = []
         self._receipts: list[tuple[object, ...]] = []
         self.messages = 0
         """Messages written down by this object."""
@@ -113,7 +115,8 @@ class Journal:
         number = self._next
         self._next += 1
         self._messages.append(
-            (number, device, kind, patient, leaf, epoch, seq, made_us, 0, 0, digest(payload), len(payload), wire, note)
+            (number, device, kind, patient, leaf, epoch, seq, made_us, 0, 0, 0, digest(payload),
+             len(payload), wire, note)
         )
         for place, item in enumerate(items):
             self._items.append(
@@ -131,6 +134,10 @@ class Journal:
         """The message was handed to the broker (again)."""
         self._sends.append((at_us, number))
 
+    def acked(self, number: int) -> None:
+        """The broker acknowledged a publish of the message."""
+        self._acks.append((number,))
+
     def receipt(self, device: str, epoch: str, kept_through: int, rejected: Iterable[object], at_us: int) -> None:
         """A receipt came."""
         self._receipts.append((device, epoch, kept_through, json.dumps(list(rejected)), at_us))
@@ -143,7 +150,7 @@ class Journal:
 
     def flush(self) -> None:
         """Write all that is waiting, in one transaction."""
-        if not (self._messages or self._sends or self._receipts):
+        if not (self._messages or self._sends or self._acks or self._receipts):
             return
         with self._db:
             self._db.executemany(_MESSAGE, self._messages)
@@ -153,8 +160,9 @@ class Journal:
                 " WHERE id = ?",
                 self._sends,
             )
+            self._db.executemany("UPDATE messages SET acks = acks + 1 WHERE id = ?", self._acks)
             self._db.executemany("INSERT INTO receipts VALUES (?,?,?,?,?)", self._receipts)
-        for waiting in (self._messages, self._items, self._sends, self._receipts):
+        for waiting in (self._messages, self._items, self._sends, self._acks, self._receipts):
             waiting.clear()
 
     def close(self) -> None:
