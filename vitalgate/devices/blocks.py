@@ -129,10 +129,10 @@ def _scale(document: dict[str, Any], channel: Channel) -> tuple[float, float]:
         raise Refused(Reason.WAVEFORM_SHAPE, f"gain is {what}; send raw units per physical unit, a number above 0")
     if type(offset) not in (int, float) or not -(2**32) <= offset <= 2**32:
         raise Refused(Reason.WAVEFORM_SHAPE, f"offset is {show(offset)}; send the raw value of physical zero")
-    if unit != channel.unit:
-        known = channel.units.get(unit) if type(unit) is str else None
-        if known is None:
-            raise unknown_unit(unit, channel.units, channel.name)
+    known = channel.units.get(unit) if type(unit) is str else None
+    if known is None:
+        raise unknown_unit(unit, channel.units, channel.name)
+    if not known.is_canonical:
         gain = _canonical_gain(gain, known)
     return float(gain), float(offset)
 

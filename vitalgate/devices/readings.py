@@ -14,7 +14,7 @@ from vitalgate.devices.context import Context
 from vitalgate.devices.envelope import MAX_NUMBER
 from vitalgate.devices.reasons import Reason, Refused, show
 from vitalgate.devices.records import NO_SEQ, Corrects, Dead, Reading
-from vitalgate.devices.units import NOT_UCUM, to_canonical
+from vitalgate.devices.units import NOT_UCUM, Unit, to_canonical
 
 KEYS: Final = frozenset(
     {"metric", "value", "unit", "time", "site", "index", "comparator", "absent", "code", "group", "context", "flags",
@@ -73,7 +73,10 @@ def read(item: int, document: Any, kind: Kind, context: Context) -> Reading:
     kind_of = type(value)
     if (kind_of is float or kind_of is int) and not metric.codes:
         number = float(value)
-        canonical = number if unit == metric.unit else _converted(number, unit, metric)
+        known = metric.units.get(unit) if type(unit) is str else None
+        if known is None:
+            raise unknown_unit(unit, metric.units, metric.name)
+        canonical = number if known.is_canonical else _converted(number, known, metric)
         if not metric.low <= canonical <= metric.high:
             raise _out_of_range(number, unit, canonical, metric)
         unusual = not metric.unusual_low < canonical < metric.unusual_high
@@ -103,18 +106,13 @@ def _unknown_metric(name: Any, kind: Kind) -> Refused:
     return Refused(Reason.UNKNOWN_METRIC, f"{kind.name} has no metric {show(name)}; {hint}")
 
 
-def _converted(number: float, unit: Any, metric: Metric) -> float:
-    known = metric.units.get(unit) if type(unit) is str else None
-    if known is None:
-        raise unknown_unit(unit, metric.units, metric.name)
+def _converted(number: float, unit: Unit, metric: Metric) -> float:
     if not math.isfinite(number):
         raise _not_finite(number, metric)
     try:
-        return to_canonical(number, known)
+        return to_canonical(number, unit)
     except OverflowError:
-        raise Refused(
-            Reason.OUT_OF_RANGE, f"{metric.name} {show(number)} {unit} is outside {metric.low:g} to {metric.high:g}"
-        ) from None
+        raise _out_of_range(number, unit.code, math.inf, metric) from None
 
 
 def unknown_unit(unit: Any, units: Iterable[str], name: str) -> Refused:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from vitalgate.devices.reasons import Reason, Refused
 
-_RFC3339: Final = re.compile(r"^(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:)(\d\d)(\.\d{1,30})?([Zz]|[+-]\d\d:\d\d)?$", re.ASCII)
+_RFC3339: Final = re.compile(r"^(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:)(\d\d)(\.\d{1,30})?([Zz]|[+-]\d\d:\d\d)?\Z", re.ASCII)
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MINUTE: Final = dt.timedelta(minutes=1)
 _MICROSECOND: Final = dt.timedelta(microseconds=1)
@@ -39,7 +39,7 @@ def parse(text: str) -> Moment:
     if (
         len(text) >= 20
         and (text[4] + text[7] + text[10] + text[13] + text[16]) == "--T::"
-        and (text[19] in ".+-Z")
+        and (text[19] in "+-Z" or (text[19] == "." and text[20:21].isdigit()))
         and (text[-1] == "Z" or (text[-6] in "+-" and text[-3] == ":" and text[-8] != ":"))
         and text.isascii()
     ):

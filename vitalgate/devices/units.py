@@ -29,11 +29,8 @@ class Unit:
     mdc: int | None
     """32-bit MDC number, partition * 65536 + term, where one is known."""
     mdc_name: str | None
-
-    @property
-    def is_canonical(self) -> bool:
-        """True when values in this unit are stored as they are."""
-        return self.factor == 1 and self.offset == 0
+    is_canonical: bool
+    """True when values in this unit are stored as they are: factor 1, offset 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +102,9 @@ def read(path: Path) -> dict[str, Quantity]:
         units: dict[str, Unit] = {}
         for entry in entries:
             try:
-                unit = Unit(
-                    entry["code"],
-                    rational(entry.get("factor", "1")),
-                    rational(entry.get("offset", "0")),
-                    mdc_number(entry["mdc"]) if "mdc" in entry else None,
-                    entry.get("mdc_name"),
-                )
+                factor, offset = rational(entry.get("factor", "1")), rational(entry.get("offset", "0"))
+                mdc = mdc_number(entry["mdc"]) if "mdc" in entry else None
+                unit = Unit(entry["code"], factor, offset, mdc, entry.get("mdc_name"), factor == 1 and offset == 0)
             except (KeyError, UnitError) as error:
                 raise UnitError(f"{path}: [{name}] {entry!r}: {error}") from error
             units[unit.code] = unit
