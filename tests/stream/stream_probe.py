@@ -59,6 +59,8 @@ class Probe(Worker):
         while Path(told.get("block", "/nonexistent")).exists():
             await asyncio.sleep(0.05)
         for record in batch:
+            if told.get("poison_all"):
+                raise ValueError("everything")
             if record.value == told.get("poison", "").encode() and record.value:
                 raise ValueError("poison")
         await asyncio.sleep(told.get("seconds", 0.005))

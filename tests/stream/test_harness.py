@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
@@ -108,3 +111,99 @@ def test_sigterm_with_a_blocked_handler_ends_quickly_and_loses_nothing(
     with Running(settings, tmp_path, block=str(block)):
         wait_for(lambda: len(set(values(tmp_path))) == 600)
     assert sorted(values(tmp_path)) == list(range(600))
+
+
+def test_kill_9_again_and_again_loses_nothing(make_settings: MakeSettings, tmp_path: Path) -> None:
+    settings = make_settings(topics.RAW)
+    chance = random.Random(1)
+    sender = threading.Thread(target=send, args=(settings.kafka, topics.RAW, range(6000), 500))
+    sender.start()
+    kills = 0
+    while sender.is_alive():
+        with Running(settings, tmp_path, transient_every=7) as worker:
+            before = len(values(tmp_path))
+            wait_for(lambda: len(values(tmp_path)) > before or not sender.is_alive())  # noqa: B023 - used here only
+            time.sleep(chance.uniform(0.05, 0.8))
+            worker.kill()
+            kills += 1
+    with Running(settings, tmp_path) as worker:
+        wait_for(lambda: committed(settings, topics.RAW) == ends(settings, topics.RAW))
+        assert worker.stop()[0] == 0
+    assert kills >= 4
+    assert set(values(tmp_path)) == set(range(6000))
+
+
+def test_workers_joining_and_leaving_lose_nothing(make_settings: MakeSettings, tmp_path: Path) -> None:
+    settings = make_settings(topics.RAW, topics.READINGS, worker__session_timeout_s="2")
+    names = ["device.raw", "device.readings"]
+    both: dict[str, Any] = {"topics": names, "seconds": 0.01}
+
+    def owners() -> dict[str, str]:
+        rows = [words for words in read_sink(tmp_path) if words[1] == "assigned"]
+        return {words[0]: words[2] for words in rows}
+
+    def send_both() -> None:
+        for first in range(0, 4000, 100):
+            send(settings.kafka, topics.RAW, range(first, first + 100))
+            send(settings.kafka, topics.READINGS, range(first, first + 100))
+            time.sleep(0.1)
+
+    sender = threading.Thread(target=send_both)
+    sender.start()
+    with Running(settings, tmp_path, "0", **both) as first:
+        wait_for(lambda: owners() == {"0": "0,1,2,3"})
+        with Running(settings, tmp_path, "1", **both) as second:
+            wait_for(lambda: set("".join(owners().values())) == set("0123,") and len(owners()) == 2)
+            assert sorted(owners().values()) == ["0,1", "2,3"] or {len(v) for v in owners().values()} == {3}
+            time.sleep(1)
+            assert second.stop()[0] == 0
+        wait_for(lambda: owners()["0"] == "0,1,2,3")
+        with Running(settings, tmp_path, "1", **both) as second:
+            wait_for(lambda: len(owners()["0"]) == 3)
+            time.sleep(0.5)
+            second.kill()
+        sender.join()
+        wait_for(lambda: {len(set(values(tmp_path, topic))) for topic in names} == {4000})
+        time.sleep(0.6)
+        assert first.stop()[0] == 0
+    for topic in (topics.RAW, topics.READINGS):
+        assert committed(settings, topic) == ends(settings, topic)
+
+    # The same partition number of both topics was always with the same worker: follow the sink line by line.
+    holding: dict[str, set[str]] = {}
+    for words in read_sink(tmp_path):
+        if words[1] == "assigned":
+            holding[words[0]] = set(words[2].split(","))
+        elif words[1] in names:
+            assert words[2] in holding[words[0]], words
+
+
+def test_deferred_acknowledgement_follows_what_the_worker_says(make_settings: MakeSettings, tmp_path: Path) -> None:
+    settings = make_settings(topics.RAW)
+    send(settings.kafka, topics.RAW, range(500))
+    with Running(settings, tmp_path, deferred=True) as worker:
+        wait_for(lambda: len(values(tmp_path)) == 500)
+        time.sleep(1.2)
+        assert set(committed(settings, topics.RAW).values()) == {-1001}
+        assert worker.stop()[0] == 0
+    with Running(settings, tmp_path, deferred=True, tick_s=0.3) as worker:
+        wait_for(lambda: len(values(tmp_path)) == 1000)
+        wait_for(lambda: committed(settings, topics.RAW) == ends(settings, topics.RAW))
+        assert worker.stop()[0] == 0
+
+
+def test_topics_of_different_partition_counts_are_refused(make_settings: MakeSettings, tmp_path: Path) -> None:
+    settings = make_settings(topics.RAW, topics.AUDIT_INBOX)
+    with Running(settings, tmp_path, topics=["device.raw", "audit.inbox"]) as worker:
+        assert worker.process.wait(15) == 3
+    assert "must have the same number of partitions" in (tmp_path / "log-0").read_text()
+
+
+def test_a_handler_that_refuses_everything_ends_the_process_and_acknowledges_nothing(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    settings = make_settings(topics.RAW, topics.SETASIDE)
+    send(settings.kafka, topics.RAW, range(200))
+    with Running(settings, tmp_path, poison_all=True) as worker:
+        assert worker.process.wait(30) == 3
+    assert set(committed(settings, topics.RAW).values()) == {-1001}

@@ -10,29 +10,31 @@ T = TypeVar("T")
 
 
 class Buffer(Generic[T]):
-    """Bounded by records and by bytes; a single record larger than the byte bound still passes, alone."""
+    """Pieces (lists of items), bounded by items and by bytes; a piece larger than that still passes, alone."""
 
     def __init__(self, max_items: int, max_bytes: int) -> None:
-        self._items: deque[tuple[int, T]] = deque()
+        self._pieces: deque[tuple[list[T], int]] = deque()
         self._max_items = max_items
         self._max_bytes = max_bytes
+        self._items = 0
         self._bytes = 0
         self._filled = asyncio.Event()
         self._emptied = asyncio.Event()
 
-    async def put(self, item: T, size: int) -> None:
-        """Add one item of this many bytes, waiting while the buffer is full."""
-        while self._items and (len(self._items) >= self._max_items or self._bytes + size > self._max_bytes):
+    async def put(self, piece: list[T], size: int) -> None:
+        """Add items that together have this many bytes, waiting while the buffer is full."""
+        while self._pieces and (self._items + len(piece) > self._max_items or self._bytes + size > self._max_bytes):
             self._emptied.clear()
             await self._emptied.wait()
-        self._items.append((size, item))
+        self._pieces.append((piece, size))
+        self._items += len(piece)
         self._bytes += size
         self._filled.set()
 
     async def wait(self) -> None:
         """Until there is something, or `wake` was called."""
         await self._filled.wait()
-        if not self._items:
+        if not self._pieces:
             self._filled.clear()
 
     def wake(self) -> None:
@@ -40,25 +42,29 @@ class Buffer(Generic[T]):
         self._filled.set()
 
     def take(self, max_items: int, max_bytes: int) -> list[T]:
-        """What is there, oldest first, up to these bounds (at least one item when there is any)."""
+        """Whole pieces, oldest first, as many as fit these bounds (at least one when there is any)."""
         taken: list[T] = []
         size = 0
-        items = self._items
-        while items and len(taken) < max_items and (not taken or size + items[0][0] <= max_bytes):
-            one, item = items.popleft()
+        pieces = self._pieces
+        while pieces:
+            piece, one = pieces[0]
+            if taken and (len(taken) + len(piece) > max_items or size + one > max_bytes):
+                break
+            pieces.popleft()
+            taken += piece
             size += one
-            taken.append(item)
+        self._items -= len(taken)
         self._bytes -= size
-        if not items:
+        if not pieces:
             self._filled.clear()
         self._emptied.set()
         return taken
 
     def clear(self) -> None:
         """Drop everything."""
-        self._items.clear()
-        self._bytes = 0
+        self._pieces.clear()
+        self._items = self._bytes = 0
         self._emptied.set()
 
     def __len__(self) -> int:
-        return len(self._items)
+        return self._items

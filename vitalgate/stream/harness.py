@@ -2,8 +2,8 @@
 
 Faust acknowledges a batch whose handler raised, and steps over one missing offset at the head of a partition. So its
 stream runs without acknowledgements into a bounded buffer; one task takes all that is there, has it handled, and then
-acknowledges in offset order. Whatever is not foreseen ends the process with status 3: a supervisor starts it again and
-Kafka hands over everything that was not acknowledged.
+says up to which offset it is done. Whatever is not foreseen ends the process with status 3: a supervisor starts it
+again, and Kafka hands over everything that was not acknowledged.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, NoReturn
 
 import uvloop
@@ -27,7 +27,7 @@ from vitalgate.stream.acks import Acker
 from vitalgate.stream.buffer import Buffer
 from vitalgate.stream.delivery import Delivery
 from vitalgate.stream.errors import TransientError
-from vitalgate.stream.faust_app import make_app
+from vitalgate.stream.faust_app import RunConsumer, make_app, make_channel
 from vitalgate.stream.partitions import check_partitions
 from vitalgate.stream.producer import Producer
 from vitalgate.stream.worker import Context, Record, Worker
@@ -76,10 +76,11 @@ class _Harness:
         self.slot = slot
         self.health = Health()
         self.delivery = Delivery(worker)
-        self.acker: Acker[tuple[Any, int]] = Acker(self._acknowledge)
+        self.acker = Acker(self._acknowledge)
         self.names = {full(topic, settings.kafka): topic.name for topic in worker.topics}
+        self.full_names = {base: name for name, base in self.names.items()}
         self.batch_max = worker.batch_max or settings.worker.batch_max
-        self.buffer: Buffer[tuple[Record, Any, int]] = Buffer(
+        self.buffer: Buffer[tuple[Record, int]] = Buffer(
             max(self.batch_max, settings.worker.queue_max), 2 * worker.batch_bytes
         )
         self.round = 0
@@ -125,9 +126,7 @@ class _Harness:
             await self.delivery.patiently("looking for topics", lambda: check_partitions(worker.topics, settings.kafka))
             await self.delivery.patiently("starting", lambda: worker.start(context))
             self.app = app = make_app(worker, settings, self.slot)
-            channel = app.topic(
-                *self.names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
-            )
+            channel = make_channel(app, worker, settings)
             app.agent(channel, name=f"vitalgate.{worker.name}", concurrency=1)(self._read)
             app.on_partitions_revoked.connect(self._on_revoked)
             app.on_partitions_assigned.connect(self._on_assigned)
@@ -170,19 +169,30 @@ class _Harness:
     # --- from Faust to the buffer -------------------------------------------------------------------------------
 
     async def _read(self, stream: Any) -> None:
-        names, put, make = self.names, self.buffer.put, Record
         try:
             async for event in stream.noack().events():
-                message = event.message
-                value = message.value
-                record = make(
-                    names[message.topic], message.partition, message.offset, message.key, value,
-                    message.headers or (), round(message.timestamp * 1000),
-                )  # fmt: skip
-                await put((record, message, self.round), _OVERHEAD + (len(value) if value else 0))
+                this = self.round
+                for piece, size in self._pieces(event.message.records):
+                    await self.buffer.put([(record, this) for record in piece], size)
         except Exception:
             log.critical("reading failed; the process ends and is restarted", exc_info=True)
             _leave(EXIT_UNEXPECTED)
+
+    def _pieces(self, run: Sequence[Any]) -> Iterator[tuple[list[Record], int]]:
+        """The records of a run in our form, in pieces that fit a batch."""
+        piece: list[Record] = []
+        size = 0
+        most_bytes = self.worker.batch_bytes // 4
+        most = max(1, self.batch_max // 4)
+        name = self.names[run[0].topic]
+        for it in run:
+            piece.append(Record(name, it.partition, it.offset, it.key, it.value, it.headers, it.timestamp))
+            size += _OVERHEAD + (len(it.value) if it.value else 0)
+            if len(piece) >= most or size >= most_bytes:
+                yield piece, size
+                piece, size = [], 0
+        if piece:
+            yield piece, size
 
     async def _on_revoked(self, *_: Any, **__: Any) -> None:
         """Nothing of the old assignment is acknowledged from here on; the partitions are let go when all is still."""
@@ -205,6 +215,9 @@ class _Harness:
             )
             _leave(EXIT_UNEXPECTED)
         self.assigned = next(iter(by_topic.values()))
+        if self.assigned_round == self.round:  # never seen without a revocation before; then this makes up for it
+            self.round += 1
+            self.buffer.clear()
         self.assigned_round = self.round
         self.buffer.wake()
         log.info("partitions", extra={"worker": self.worker.name, "assigned": sorted(self.assigned)})
@@ -247,11 +260,11 @@ class _Harness:
 
     async def _next_batch(self) -> None:
         this = self.round
-        batch = []
-        for record, message, read_in in self.buffer.take(self.batch_max, self.worker.batch_bytes):
-            if read_in == this:
-                self.acker.hold(record.topic, record.partition, record.offset, (message, this))
-                batch.append(record)
+        batch = [
+            record
+            for record, read_in in self.buffer.take(self.batch_max, self.worker.batch_bytes)
+            if read_in == this and self.acker.handed(record.topic, record.partition, record.offset)
+        ]
         if not batch:
             return
         began = time.monotonic()
@@ -279,12 +292,12 @@ class _Harness:
             return False
         return self.round == this
 
-    def _acknowledge(self, held: tuple[Any, int]) -> None:
-        message, read_in = held
+    def _acknowledge(self, topic: str, partition: int, through: int) -> None:
+        # While Faust rebalances, and until the worker has loaded anew, nothing that it says counts.
         app: Any = self.app
-        # Faust takes an acknowledgement of an earlier generation for one of this, which could open a hole.
-        if read_in == self.round and not app.rebalancing and message.generation_id == app.consumer_generation_id:
-            message.ack(app.consumer)
+        if self.loaded_round == self.round and not app.rebalancing:
+            consumer: RunConsumer = app.consumer
+            consumer.durable(TP(self.full_names[topic], partition), through)
 
     # --- telemetry ----------------------------------------------------------------------------------------------
 
@@ -310,7 +323,7 @@ class _Harness:
                 seen = partitions
                 for tp in partitions:
                     name = self.names[tp.topic]
-                    at = self.acker.first_open(name, tp.partition)
+                    at = self.acker.next(name, tp.partition)
                     at = await consumer.position(tp) if at is None else at
                     lag = max(0, ends.get(tp, 0) - (at or 0))
                     metrics.WORKER_LAG.labels(self.worker.name, name, str(tp.partition)).set(lag)

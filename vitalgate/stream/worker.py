@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import msgspec
 import orjson
@@ -44,7 +44,7 @@ class Context:
 
     settings: Settings
     producer: Producer
-    acker: Acker[Any]
+    acker: Acker
     health: Health
     slot: str
 
@@ -69,9 +69,6 @@ class Worker:
     """Records in one batch, when other than the setting worker.batch_max."""
     batch_bytes: ClassVar[int] = 16 * 1024 * 1024
     """Bytes of values after which a batch is closed; the read-ahead buffer holds twice as much."""
-    read_ahead: ClassVar[int] = 2000
-    """Records Faust may hold before the buffer; keep it small where one record is megabytes."""
-
     context: Context
 
     async def start(self, context: Context) -> None:

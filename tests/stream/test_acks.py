@@ -1,0 +1,57 @@
+"""The acker: in order, without a hole, never beyond what was handed over, and deaf after a reset."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitalgate.stream.acks import Acker
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["hand", "durable", "all", "reset"]), st.integers(0, 2), st.integers(0, 30)), max_size=200
+)
+
+
+@given(STEPS)
+def test_what_is_acknowledged_was_handed_over_and_said_to_be_durable(steps: list[tuple[str, int, int]]) -> None:
+    told: list[tuple[int, int]] = []
+    acker = Acker(lambda _topic, partition, offset: told.append((partition, offset)))
+    handed: dict[int, list[int]] = {}
+    said: dict[int, int] = {}
+    for step, partition, number in steps:
+        if step == "hand":
+            there = handed.get(partition, [])
+            fresh = acker.handed("t", partition, number)
+            assert fresh == (not there or number > there[-1])
+            if fresh:
+                handed.setdefault(partition, []).append(number)
+        elif step == "durable":
+            acker.durable("t", partition, number)
+            said[partition] = max(number, said.get(partition, -1))
+        elif step == "all":
+            acker.durable_all()
+            for one, offsets in handed.items():
+                said[one] = max(offsets[-1], said.get(one, -1))
+        else:
+            acker.reset()
+            told.clear()
+            handed.clear()
+            said.clear()
+        for one in {p for p, _ in told}:
+            offsets = [offset for p, offset in told if p == one]
+            assert offsets == sorted(set(offsets))
+            assert offsets[-1] in handed[one] or offsets[-1] < handed[one][-1]
+            assert offsets[-1] <= said[one]
+            assert acker.next("t", one) == offsets[-1] + 1
+
+
+def test_next_is_the_first_that_is_not_durable() -> None:
+    acker = Acker(lambda *_: None)
+    assert acker.next("t", 0) is None
+    for offset in (7, 8, 12):
+        acker.handed("t", 0, offset)
+    assert acker.next("t", 0) == 7
+    acker.durable("t", 0, 8)
+    assert acker.next("t", 0) == 9
+    acker.durable_all()
+    assert acker.next("t", 0) == 13
