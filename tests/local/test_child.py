@@ -189,3 +189,30 @@ def test_a_child_dies_with_its_supervisor_however_that_dies(tmp_path: Path, way:
     parent.wait()
     _, alive = psutil.wait_procs(family, timeout=5)
     assert not alive
+
+
+def test_a_held_process_goes_on_when_the_gate_opens_and_is_not_held_when_started_again(tmp_path: Path) -> None:
+    from vitalgate.local.child import Gate
+
+    code = (
+        "import os; from vitalgate.cli._context import _wait_at_gate; print('held', flush=True); _wait_at_gate()\n"
+        "print('through', 'VITALGATE_START_GATE' in os.environ, flush=True); import time; time.sleep(60)"
+    )
+
+    async def scenario() -> None:
+        gate = Gate()
+        one = Child(python(code), tmp_path / "one.log")
+        gate.hold(one)
+        one.start()
+        await until(lambda: b"held" in one.log.read_bytes() if one.log.is_file() else False)
+        await asyncio.sleep(0.2)
+        assert b"through" not in one.log.read_bytes()
+        one.signal(signal.SIGKILL)  # it is held again when it comes back
+        await until(lambda: one.log.read_bytes().count(b"held") == 2)
+        gate.open()
+        await until(lambda: b"through False" in one.log.read_bytes())
+        one.signal(signal.SIGKILL)
+        await until(lambda: one.log.read_bytes().count(b"through") == 2)
+        await one.stop()
+
+    asyncio.run(scenario())

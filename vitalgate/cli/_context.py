@@ -61,11 +61,27 @@ def settings() -> Loaded:
     """
     given = options()
     if given.loaded is None:
+        _wait_at_gate()
         try:
             given.loaded = load(config=given.config, flags=given.flags, data=given.data)
         except SettingsError as error:
             raise Misuse(str(error)) from error
     return given.loaded
+
+
+def _wait_at_gate() -> None:
+    """Under `vitalgate up`, wait until the parts that a command relies on are there.
+
+    The stack starts our processes together with Kafka and the database, so that they import their libraries
+    meanwhile, and lets them go on by closing the pipe that this variable names.
+    """
+    gate = os.environ.pop("VITALGATE_START_GATE", "")
+    if gate.isdigit():
+        try:
+            os.read(int(gate), 1)
+            os.close(int(gate))
+        except OSError:  # not ours: started by hand from a copied environment
+            return
 
 
 def data_directory() -> Path:

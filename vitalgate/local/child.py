@@ -100,6 +100,8 @@ class Child:
         self.last_exit: int | None = None
         self.problem = ""
         self.changed = asyncio.Event()
+        #: Read end of a pipe that the process waits at; None once it may go on.
+        self.gate: int | None = None
         self._lock_fd = lock_fd
         self._wanted = False
         self._wake = asyncio.Event()
@@ -191,6 +193,10 @@ class Child:
         spec = self.spec
         argv = spec.argv
         keep: tuple[int, ...] = () if self._lock_fd is None else (self._lock_fd,)
+        env = {**os.environ, **spec.env}
+        if self.gate is not None:
+            keep = (*keep, self.gate)
+            env["VITALGATE_START_GATE"] = str(self.gate)
         self.log.touch(mode=0o600)
         identity = spec.identity
         hook = None
@@ -206,7 +212,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **spec.env},
+                env=env,
                 cwd=spec.cwd,
                 start_new_session=True,
                 preexec_fn=hook,
@@ -229,3 +235,23 @@ class Child:
                 self.took_s = time.monotonic() - self.started
                 self._set("ready")
                 return
+
+
+class Gate:
+    """Holds processes that have started until what they rely on is there."""
+
+    def __init__(self) -> None:
+        self._read_end, self._write_end = os.pipe()
+        self._held: list[Child] = []
+
+    def hold(self, child: Child) -> None:
+        """Let a child, and all that it becomes until the gate opens, wait."""
+        child.gate = self._read_end
+        self._held.append(child)
+
+    def open(self) -> None:
+        """Let all go on, now and when they are started again."""
+        for child in self._held:
+            child.gate = None
+        os.close(self._write_end)
+        os.close(self._read_end)

@@ -51,10 +51,13 @@ class Sieve:
 
     _CUT_ABOVE = 4 * 1_048_576
 
-    def __init__(self, log: Path, keep: Callable[[bytes], bool]) -> None:
+    def __init__(self, log: Path, keep: Callable[[bytes], bool], count: bytes = b"Denied PUBLISH") -> None:
         self.raw = log.with_suffix(".raw")
         self._log = log
         self._keep = keep
+        self._count = count
+        #: Kept lines that held ``count``, since the supervisor started.
+        self.counted = 0
         self._offset = 0
         self._rest = b""
 
@@ -69,6 +72,7 @@ class Sieve:
                     *lines, self._rest = (self._rest + block).split(b"\n")
                     wanted = [line for line in lines if self._keep(line)]
                     kept += len(wanted)
+                    self.counted += sum(self._count in line for line in wanted)
                     if wanted:
                         log.write(b"\n".join(wanted) + b"\n")
                 if self._offset > self._CUT_ABOVE and raw.seek(0, 2) == self._offset:

@@ -16,14 +16,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vitalgate.config.loading import Loaded, SettingsError, env_name, load
 from vitalgate.local import logs, postgres, processes
-from vitalgate.local.child import Child, Spec
+from vitalgate.local.child import Child, Gate, Spec
 from vitalgate.local.control import Control, answers
 from vitalgate.local.errors import StackError
 from vitalgate.local.layout import Layout, State, write_stack_file
@@ -142,16 +141,13 @@ class Supervisor:
         write_stack_file(self.layout, {name: value for part in parts for name, value in part.addresses().items()})
         self.loaded = load(config=config, flags=self.request.flags, data=str(self.layout.data))
         timeout = self.loaded.settings.local.ready_timeout_s
-        wanted = own_processes(self.request.only)
         try:
             async with asyncio.TaskGroup() as group:
                 waits = {
                     part.name: [group.create_task(self._until_ready(name, timeout)) for name in self._parts[part.name]]
                     for part in parts
                 }
-                after = [task for tasks in waits.values() for task in tasks]
-                if self.request.only is None or wanted:
-                    group.create_task(self._start_own(wanted, waits, after, ports, timeout))
+                group.create_task(self._start_own(waits, ports, timeout))
         except BaseExceptionGroup as failed:
             raise _first(failed) from failed
 
@@ -185,37 +181,31 @@ class Supervisor:
         lines = logs.tail(child.log)
         return f"{text}\nThe last lines of {child.log}:\n{lines}" if lines else text
 
-    async def _start_own(
-        self,
-        wanted: list[processes.Process],
-        waits: dict[str, list[asyncio.Task[None]]],
-        after: list[asyncio.Task[None]],
-        ports: Ports,
-        timeout: float,
-    ) -> None:
-        assert self.loaded is not None
-        env = self._environment()
-
-        async def once_ready(part: str, step: Callable[[], Awaitable[None]]) -> None:
-            await asyncio.gather(*waits.get(part, []))
-            await step()
-
+    async def _start_own(self, waits: dict[str, list[asyncio.Task[None]]], ports: Ports, timeout: float) -> None:
+        """Start our processes with the parts, and let them go on once topics and tables are there."""
+        wanted = own_processes(self.request.only)
         only = self.request.only
-        steps = []
-        if only is None or "kafka" in only:
-            steps.append(once_ready("kafka", self._topics))
-        if only is None or "postgres" in only:
-            steps.append(once_ready("postgres", lambda: self._migrate(env)))
-        await asyncio.gather(*steps)
-        await asyncio.gather(*after)
+        if not wanted and only is not None:
+            return
+        env = self._environment()
+        gate = Gate()
         started = []
         for process in wanted:
             if not process.exists():
-                log.warning("%s skipped: there is no subcommand %s yet", process.name, process.arguments[0])
+                log.warning("%s skipped: there is no `vitalgate %s` yet", process.name, " ".join(process.arguments))
                 continue
             self._own.append(process.name)
-            self._add(processes.spec(process, ports, env)).start()
+            child = self._add(processes.spec(process, ports, env))
+            gate.hold(child)
+            child.start()
             started.append(process.name)
+        steps = []
+        if only is None or "kafka" in only:
+            steps.append(self._topics(waits.get("kafka", [])))
+        if only is None or "postgres" in only:
+            steps.append(self._migrate(waits.get("postgres", []), env))
+        await asyncio.gather(*steps, *(task for tasks in waits.values() for task in tasks))
+        gate.open()
         await asyncio.gather(*(self._until_ready(name, timeout) for name in started))
 
     def _environment(self) -> dict[str, str]:
@@ -226,19 +216,21 @@ class Supervisor:
             env["VITALGATE_CONFIG"] = str(Path(self.request.config).absolute())
         return env
 
-    async def _topics(self) -> None:
+    async def _topics(self, after: list[asyncio.Task[None]]) -> None:
         from vitalgate.local.topics import create_topics
 
         assert self.loaded is not None
+        await asyncio.gather(*after)
         began = time.monotonic()
         created = await asyncio.to_thread(create_topics, self.loaded.settings.kafka)
         log.info("%d topics created in %.2f s", len(created), time.monotonic() - began)
 
-    async def _migrate(self, env: dict[str, str]) -> None:
+    async def _migrate(self, after: list[asyncio.Task[None]], env: dict[str, str]) -> None:
         migrate = processes.Process("migrate", ("migrate",))
         if not migrate.exists():
             log.warning("no migrations yet")
             return
+        await asyncio.gather(*after)
         began = time.monotonic()
         path = self.layout.log("migrate")
         with path.open("ab") as stream:
@@ -300,6 +292,10 @@ class Supervisor:
             for child in self.children.values()
         ]
         document["health"] = await self._health()
+        sieve = self.children["mosquitto"].sieve if "mosquitto" in self.children else None
+        if sieve:
+            sieve.sift()
+            document["health"].setdefault("mqtt", {})["refused"] = sieve.counted
         return document
 
     async def _health(self) -> dict[str, Any]:
