@@ -360,7 +360,7 @@ class Device:
             self._tell(self._on_down, incoming.payload)
             return
         try:
-            receipt = read_receipt(incoming.payload)
+            receipt = read_receipt(bytes(incoming.payload))
         except ReceiptError as error:
             log.warning("a receipt could not be read", extra={"device": self.device_id, "detail": str(error)})
             return

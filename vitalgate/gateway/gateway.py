@@ -204,7 +204,7 @@ class Gateway:
 
     def _carry(self, link: Link, session: _Session) -> None:
         """Read and produce until asked to stop; raises LinkDown."""
-        waiting = link.subscribe(self._filters)
+        waiting = link.subscribe(self._filters, live=True)
         while not self._stop.is_set() and self._failure is None:
             if self._full():
                 self._wait_for_room(link)

@@ -177,12 +177,10 @@ class Link:
             self._last_ping = now
             self.send(wire.PINGREQ)
 
-    def subscribe(self, filters: list[str], *, qos: int = 1, as_published: bool = True, no_local: bool = False) -> int:
+    def subscribe(self, filters: list[str], *, qos: int = 1, live: bool = False, no_local: bool = False) -> int:
         """Ask for topics; returns the packet identifier that SUBACK will carry."""
         mid = self.next_mid()
-        self.send(
-            wire.subscribe(mid, filters, version=self.version, qos=qos, as_published=as_published, no_local=no_local)
-        )
+        self.send(wire.subscribe(mid, filters, version=self.version, qos=qos, live=live, no_local=no_local))
         return mid
 
     def goodbye(self, *, session_expiry_s: int | None = None) -> None:

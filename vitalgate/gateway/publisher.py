@@ -166,7 +166,7 @@ class Publisher:
 
     def _carry(self, link: Link) -> None:
         if self._filters:
-            link.subscribe(self._filters, qos=0, as_published=False, no_local=True)
+            link.subscribe(self._filters, qos=0, no_local=True)
         with self._lock:
             self._window = max(1, min(WINDOW, link.server_receive_maximum))
             self._waiting[:0] = self._under_way.values()

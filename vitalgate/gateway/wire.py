@@ -132,16 +132,17 @@ def connect(
 
 
 def subscribe(
-    mid: int, filters: list[str], *, version: int, qos: int = 1, as_published: bool = True, no_local: bool = False
+    mid: int, filters: list[str], *, version: int, qos: int = 1, live: bool = False, no_local: bool = False
 ) -> bytes:
     """A SUBSCRIBE packet.
 
-    In MQTT 5 the retain flag is kept as published when asked, and `no_local` spares us our own messages; a shared
-    subscription may not ask for the latter.
+    Two wishes that only MQTT 5 knows: `live` keeps the retain flag as published and wants no retained messages from
+    before (Mosquitto 2.0 sends them to shared subscriptions too, against the standard); `no_local` spares us our own
+    messages, which a shared subscription may not ask for.
     """
     option = qos
     if version == V5:
-        option |= (0x08 if as_published else 0) | (0x04 if no_local else 0)
+        option |= (0x28 if live else 0) | (0x04 if no_local else 0)
     body = _TWO.pack(mid) + (b"\x00" if version == V5 else b"")
     for name in filters:
         body += _text(name) + bytes([option])
