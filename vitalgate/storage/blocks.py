@@ -9,17 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 FIELDS = (
-    "first_sample",
-    "count",
-    "start_us",
-    "epoch_no",
-    "ord",
-    "item",
-    "seq",
-    "received_us",
-    "raw_partition",
-    "raw_offset",
-)
+    "first_sample", "count", "start_us", "epoch_no", "ord", "item", "seq", "received_us", "raw_partition", "raw_offset",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +35,7 @@ class Part:
 
 
 def encode(parts: Sequence[Part]) -> bytes:
-    """Columns of second differences, the bytes of equal weight together, deflated: a regular stream takes a few bytes an item."""
+    """Columns of second differences, bytes of equal weight together, deflated: a regular stream takes a few bytes an item."""
     table = np.array([[getattr(part, name) for name in FIELDS] for part in parts], dtype=np.int64).T
     second = np.diff(np.diff(table, axis=1, prepend=0), axis=1, prepend=0)
     planes = (

@@ -5,47 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from vitalgate.devices.versions import RETRACTED, Row, Value, unflat
 from vitalgate.storage.connect import Connection
-from vitalgate.storage.history import RETRACTED, History, Key, Version
+from vitalgate.storage.measurements import Measurement, Name, Stored
 from vitalgate.storage.publics import micros, moment
-from vitalgate.storage.rows import Sighting
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """A stored item found by its place in the device's order."""
 
-    key: Key
-    value_num: float | None
-    value_code: str | None
-    comparator: str
-    absent: str
-    unit: str
+    name: Name
+    value: Value
     time_sent_us: int
 
 
-def sightings_of(flat: Sequence[int] | None, own: Sighting) -> list[Sighting]:
-    """The sightings of a row: the column's triples, or the row's own item when the column is NULL."""
-    if not flat:
-        return [own]
-    return [(flat[i], flat[i + 1], flat[i + 2]) for i in range(0, len(flat), 3)]
-
-
-def flatten(sightings: Sequence[Sighting]) -> list[int]:
-    """The column's form of sightings."""
-    return [number for sighting in sightings for number in sighting]
-
-
-def histories(connection: Connection, keys: Sequence[Key]) -> dict[Key, History]:
-    """The versions of each measurement; one History a key, empty when the measurement is unknown."""
-    found = {key: History(key) for key in keys}
-    if not keys:
+def measurements(connection: Connection, names: Sequence[Name]) -> dict[Name, Measurement]:
+    """The stored versions of each measurement; one Measurement a name, empty when it is unknown."""
+    found = {name: Measurement(name) for name in names}
+    if not names:
         return found
-    times = [moment(key[3]) for key in keys]
+    times = [moment(name[3]) for name in names]
     rows = connection.execute(
         """
-        SELECT k.n, r.version, r.current, r.derived, r.retracted, r.value_num, r.value_code,
-               coalesce(r.comparator, ''), coalesce(r.absent, ''), r.unit, r.epoch_no, r.ord, r.item, r.sightings
+        SELECT k.n, r.version, r.current, r.retracted, r.value_num, r.value_code, coalesce(r.comparator, ''),
+               coalesce(r.absent, ''), r.epoch_no, r.ord, r.item, r.sightings
         FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::text[], %s::integer[])
              WITH ORDINALITY AS k (device, metric, time, site, idx, n)
         JOIN readings r ON r.device_id = k.device AND r.metric = k.metric AND r.time = k.time
@@ -54,42 +38,20 @@ def histories(connection: Connection, keys: Sequence[Key]) -> dict[Key, History]
         ORDER BY k.n, r.version
         """,
         (
-            [key[0] for key in keys],
-            [key[1] for key in keys],
+            [name[0] for name in names],
+            [name[1] for name in names],
             times,
-            [key[2] for key in keys],
-            [key[4] for key in keys],
+            [name[2] for name in names],
+            [name[4] for name in names],
             min(times),
             max(times),
         ),
     ).fetchall()
-    for (
-        n,
-        version,
-        current,
-        derived,
-        retracted,
-        num,
-        code,
-        comparator,
-        absent,
-        unit,
-        epoch_no,
-        order,
-        item,
-        flat,
-    ) in rows:
+    for n, version, current, retracted, num, code, comparator, absent, epoch_no, order, item, flat in rows:
         own = (epoch_no, order, item)
-        found[keys[n - 1]].versions.append(
-            Version(
-                RETRACTED if retracted else (num, code, comparator, absent, unit),
-                own,
-                sightings_of(flat, own),
-                version,
-                current,
-                derived=derived,
-            )
-        )
+        value = RETRACTED if retracted else Value(num, code, comparator, absent)
+        seen = unflat(flat) if flat else (own,)
+        found[names[n - 1]].stored.append(Stored(Row(version, value, seen, current=current), own))
     return found
 
 
@@ -123,8 +85,8 @@ def by_origin(
         return {}
     rows = connection.execute(
         """
-        SELECT k.n, r.device_id, r.metric, r.site, r.time, r.idx, r.value_num, r.value_code,
-               coalesce(r.comparator, ''), coalesce(r.absent, ''), r.unit, coalesce(r.time_sent, r.time)
+        SELECT k.n, r.device_id, r.metric, r.site, r.time, r.idx, r.retracted, r.value_num, r.value_code,
+               coalesce(r.comparator, ''), coalesce(r.absent, ''), coalesce(r.time_sent, r.time)
         FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::integer[])
              WITH ORDINALITY AS k (device, epoch, ord, item, n)
         JOIN readings r ON r.device_id = k.device AND r.ord = k.ord AND r.item = k.item
@@ -137,9 +99,8 @@ def by_origin(
             [item[3] for item in wanted],
         ),
     ).fetchall()
-    return {
-        wanted[n - 1]: Found(
-            (device, metric, site, micros(time), idx), num, code, comparator, absent, unit, micros(sent)
-        )
-        for n, device, metric, site, time, idx, num, code, comparator, absent, unit, sent in rows
-    }
+    found = {}
+    for n, device, metric, site, time, idx, retracted, num, code, comparator, absent, sent in rows:
+        value = RETRACTED if retracted else Value(num, code, comparator, absent)
+        found[wanted[n - 1]] = Found((device, metric, site, micros(time), idx), value, micros(sent))
+    return found

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vitalgate.devices.records import Corrects, Message, Reading
 from vitalgate.storage.connect import Connection
 from vitalgate.storage.deadletters import trace
-from vitalgate.storage.history import Key
+from vitalgate.storage.measurements import Name
 from vitalgate.storage.publics import micros, moment, number
 from vitalgate.storage.work import Work
 
@@ -23,7 +23,7 @@ class Pending:
     target: Target
     derived: bool
     """False: the correction is a retraction and this row is where its item is stored. True: its own value is stored."""
-    key: Key
+    name: Name
     """The measurement that the correcting reading itself is of."""
     message: Message
     reading: Reading

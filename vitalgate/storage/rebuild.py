@@ -2,59 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from vitalgate.storage import publics
 from vitalgate.storage.applied import Applied
 from vitalgate.storage.connect import Connection
-from vitalgate.storage.history import Key
+from vitalgate.storage.measurements import Name
 from vitalgate.storage.publics import moment
 
-ENTRY_COLUMNS = (
-    "metric, site, idx, time, version, current, value_num, value_code, coalesce(comparator, ''), coalesce(absent, ''), unit,"
-    " CASE WHEN unit_sent IS NULL THEN value_num ELSE value_sent END, coalesce(unit_sent, unit), coalesce(time_sent, time),"
-    " coalesce(group_id, ''), coalesce(context, '{}'), coalesce(flags, '{}'), unusual, retracted, coalesce(epoch, ''), seq, item"
-)
+_ENTRY = """
+    r.metric, r.site, r.idx, r.time, r.version, r.current, r.value_num, r.value_code, coalesce(r.comparator, ''),
+    coalesce(r.absent, ''), r.unit, CASE WHEN r.unit_sent IS NULL THEN r.value_num ELSE r.value_sent END,
+    coalesce(r.unit_sent, r.unit), coalesce(r.time_sent, r.time), coalesce(r.group_id, ''), coalesce(r.context, '{}'),
+    coalesce(r.flags, '{}'), r.unusual, r.retracted, coalesce(r.epoch, ''), r.seq, r.item
+"""
 _NAMES = (
-    "metric", "site", "index", "time", "version", "current", "value", "code", "comparator", "absent", "unit", "value_sent",
-    "unit_sent", "time_sent", "group", "context", "flags", "unusual", "retracted", "epoch", "seq", "item",
+    "metric", "site", "index", "time", "version", "current", "value", "code", "comparator", "absent", "unit",
+    "value_sent", "unit_sent", "time_sent", "group", "context", "flags", "unusual", "retracted", "epoch", "seq", "item",
 )  # fmt: skip
+_OF_RANGE = f"""
+    SELECT raw_offset, device_id, message_id, coalesce(replace(trace::text, '-', ''), ''), received_at, {_ENTRY}
+    FROM readings r WHERE raw_partition = %s AND raw_offset BETWEEN %s AND %s ORDER BY raw_offset, item, version
+"""  # noqa: S608  constants only
+_OF_MEASUREMENTS = f"""
+    SELECT k.n, {_ENTRY}
+    FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::text[], %s::integer[])
+         WITH ORDINALITY AS k (device, metric, time, site, idx, n)
+    JOIN readings r ON r.device_id = k.device AND r.metric = k.metric AND r.time = k.time AND r.site = k.site
+         AND r.idx = k.idx
+    WHERE r.time BETWEEN %s AND %s ORDER BY k.n, r.version
+"""  # noqa: S608  constants only
 
 
-def entry(row: tuple[Any, ...]) -> dict[str, Any]:
-    """One entry of a `device.readings` record from the ENTRY_COLUMNS of a row."""
+def _entry(row: tuple[Any, ...]) -> dict[str, Any]:
     return dict(zip(_NAMES, row, strict=True))
 
 
-def entries_of(connection: Connection, key: Key) -> list[tuple[int, dict[str, Any]]]:
-    """(version, entry) of all versions of one measurement."""
-    found = connection.execute(
-        f"SELECT {ENTRY_COLUMNS} FROM readings WHERE device_id = %s AND metric = %s AND site = %s"
-        " AND time = %s AND idx = %s ORDER BY version",
-        (*key[:3], moment(key[3]), key[4]),
-    )
-    return [(row[4], entry(row)) for row in found]
+def entries_of(connection: Connection, names: Sequence[Name]) -> dict[Name, list[dict[str, Any]]]:
+    """Entries of all versions of measurements."""
+    found: dict[Name, list[dict[str, Any]]] = {name: [] for name in names}
+    times = [moment(name[3]) for name in names]
+    columns = ([name[0] for name in names], [name[1] for name in names], times, [name[2] for name in names])
+    for row in connection.execute(_OF_MEASUREMENTS, (*columns, [name[4] for name in names], min(times), max(times))):
+        found[names[row[0] - 1]].append(_entry(row[1:]))
+    return found
 
 
 def fill(connection: Connection, applied: Applied, renumbered: list[list[Any]]) -> None:
     """Put the public records of a stored range into `applied`."""
     between = (applied.partition, applied.first, applied.last)
     messages: dict[int, tuple[tuple[Any, ...], list[dict[str, Any]]]] = {}
-    for row in connection.execute(
-        f"SELECT raw_offset, device_id, message_id, coalesce(replace(trace::text, '-', ''), ''), received_at, {ENTRY_COLUMNS}"
-        " FROM readings WHERE raw_partition = %s AND raw_offset BETWEEN %s AND %s"
-        " ORDER BY raw_offset, item, version",
-        between,
-    ):
-        messages.setdefault(row[0], (row[1:5], []))[1].append(entry(row[5:]))
-    for *key, offset in renumbered:
-        if offset not in messages:
-            continue
-        entries = messages[offset][1]
-        known = {(e["metric"], e["site"], e["time"], e["index"], e["version"]) for e in entries}
-        for _, extra in entries_of(connection, (key[0], key[1], key[2], key[3], key[4])):
-            if (extra["metric"], extra["site"], extra["time"], extra["index"], extra["version"]) not in known:
-                entries.append(extra)
+    for row in connection.execute(_OF_RANGE, between):
+        messages.setdefault(row[0], (row[1:5], []))[1].append(_entry(row[5:]))
+    names: list[Name] = [(key[0], key[1], key[2], key[3], key[4]) for *key, _ in renumbered]
+    versions = entries_of(connection, names) if names else {}
+    for name, (*_, offset) in zip(names, renumbered, strict=True):
+        if offset in messages:
+            entries = messages[offset][1]
+            entries.extend(entry for entry in versions[name] if entry not in entries)
     for offset in sorted(messages):
         head, entries = messages[offset]
         applied.public_readings.append(publics.readings(head[0], head[1], head[2], head[3], entries))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
 import orjson
@@ -32,6 +32,10 @@ STORAGE_REFUSED = "storage_refused"
 
 #: Faults of a value that are found while a row is encoded.
 _ENCODING = (Unstorable, struct.error, OverflowError, UnicodeError, orjson.JSONEncodeError)
+
+
+class _Trial(Exception):
+    """Ends a transaction that was only tried."""
 
 
 class Recorder:
@@ -192,7 +196,7 @@ class Recorder:
         """
         partition = batch.partition
         applied = Applied(partition, batch.first, batch.last)
-        with self._transaction() as connection:
+        with suppress(_Trial), self._transaction() as connection:
             connection.execute(
                 "SELECT pg_advisory_xact_lock(hashtextextended(%s, %s))",
                 (f"{self._names.data} {self._topic}", partition),
@@ -216,14 +220,12 @@ class Recorder:
                 if only is None:
                     self._account(connection, batch, work)
             if only is not None:
-                raise psycopg.Rollback
+                raise _Trial
             self._mark(connection)
         if only is None:
             self._published.clear()
             self._applied[partition] = max(before, batch.last)
-        else:
-            self._forget()
-        applied.skipped = len(batch.messages) - len(due)
+            applied.skipped = len(batch.messages) - len(due)
         return applied
 
     def _write(self, connection: Connection, work: Work) -> None:

@@ -11,9 +11,6 @@ from vitalgate.devices.records import NO_SEQ, Message, Reading, Status, Waveform
 from vitalgate.storage import binary as b
 from vitalgate.storage import packing
 
-Sighting = tuple[int, int, int]
-"""Device order of one item: (epoch_no, order, item)."""
-
 READING_COLUMNS = (
     "device_id, epoch, seq, epoch_no, ord, received_at, skew_s, trace, message_id, raw_partition, raw_offset,"
     " time, metric, site, idx, version, current, derived, retracted, unusual, value_num, value_code, comparator, absent,"
@@ -21,7 +18,8 @@ READING_COLUMNS = (
 )
 WAVEFORM_COLUMNS = (
     "device_id, epoch, seq, epoch_no, ord, received_at, skew_s, trace, message_id, raw_partition, raw_offset,"
-    " time, channel, recording, first_sample, count, item, version, rate_num, rate_den, gain, baseline, unit,"
+    " time, channel, recording, first_sample, count, item, version, current, n_items, sightings,"
+    " rate_num, rate_den, gain, baseline, unit,"
     " codec, samples, missing, flags, time_sent, offset_min"
 )
 STATUS_COLUMNS = (
@@ -103,7 +101,15 @@ def retracts(r: Reading) -> bool:
     return r.corrects is not None and r.corrects.retract
 
 
-def waveform(shared: Origin, w: Waveform, version: int = 1) -> bytes:
+def waveform(
+    shared: Origin,
+    w: Waveform,
+    *,
+    version: int = 1,
+    current: bool = True,
+    n_items: int = 1,
+    sightings: list[int] | None = None,
+) -> bytes:
     """One row of `waveforms`, its samples packed."""
     codec, packed = packing.pack(w.samples)
     missing = [bound for stretch in w.missing for bound in stretch] if w.missing else None
@@ -117,6 +123,9 @@ def waveform(shared: Origin, w: Waveform, version: int = 1) -> bytes:
         b.int4(w.count),
         b.int4(w.item),
         b.int4(version),
+        b.TRUE if current else b.FALSE,
+        b.int4(n_items),
+        b.int8s(sightings),
         b.int4(w.rate_num),
         b.int4(w.rate_den),
         b.float8(w.gain),
@@ -144,8 +153,3 @@ def status(shared: Origin, s: Status, digest: bytes) -> bytes:
         b.optional_word(s.serial),
         b.jsonb(detail),
     ))  # fmt: skip
-
-
-def order(message: Message, item: int) -> Sighting:
-    """Where an item stands in its device's order."""
-    return message.epoch_no, message.order, item

@@ -1,178 +1,190 @@
-"""Stored waveform blocks of a stretch of samples, and what a block that overlaps them is.
+"""Stored waveform blocks of a stretch of samples: loaded as pieces, and brought to what merging made of them.
 
-Later in the device's order lies on top. A block that says what stored blocks say already is a duplicate; any other is
-kept whole, as a further version of its range.
+The rules are `vitalgate.devices.overlap`; this is rows and columns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from fractions import Fraction
+from typing import Any
 
-import numpy as np
+import msgspec
 
-from vitalgate.devices.records import Message, Waveform
-from vitalgate.storage import blocks
+from vitalgate.devices.overlap import Piece, Scale
+from vitalgate.devices.records import Waveform
+from vitalgate.devices.versions import Key, flat, unflat
+from vitalgate.storage import blocks, repack
 from vitalgate.storage.connect import Connection
-from vitalgate.storage.known import sightings_of
-from vitalgate.storage.packing import Samples, array, unpack
-from vitalgate.storage.publics import micros, moment
-from vitalgate.storage.rows import Sighting, order
+from vitalgate.storage.packing import Samples, pack, unpack
+from vitalgate.storage.publics import moment
 
-Scale = tuple[int, int, float, float, str]
-"""rate_num, rate_den, gain, offset, unit: samples compare only under the same one."""
+Line = tuple[str, str, str]
+"""device, channel, recording."""
 
-
-@dataclass(slots=True)
-class Block:
-    """Samples [first, stop) of one recording."""
-
-    first: int
-    samples: Samples
-    own: Sighting
-    sightings: list[Sighting]
-    scale: Scale
-    version: int = 1
-    start_us: int = 0
-
-    @property
-    def stop(self) -> int:
-        """One past the last sample."""
-        return self.first + len(self.samples)
-
-    @property
-    def last(self) -> Sighting:
-        """The last item that said so: what lies on top is told by it."""
-        return self.sightings[-1]
-
-
-@dataclass(slots=True)
-class Verdict:
-    """What a block is in view of those stored."""
-
-    duplicate: bool
-    version: int = 1
-    seen_again: list[Block] = field(default_factory=list)
-    """Stored blocks that the duplicate confirms as a whole."""
-    raised: list[tuple[Block, int]] = field(default_factory=list)
-    """Stored blocks that come after this one in the device's order, with their new version."""
+_KEY = (
+    "device_id = %(device)s AND channel = %(channel)s AND recording = %(recording)s AND first_sample = %(first)s"
+    " AND epoch_no = %(epoch_no)s AND ord = %(ord)s AND item = %(item)s AND time = %(time)s"
+)
+_LOAD = """
+    SELECT time, first_sample, count, epoch_no, ord, item, sightings, version, current, n_items, rate_num, rate_den, gain,
+           baseline, unit, codec, samples, missing, items IS NOT NULL
+    FROM waveforms
+    WHERE device_id = %s AND channel = %s AND recording = %s AND first_sample < %s AND first_sample > %s
+      AND first_sample + count > %s AND time BETWEEN %s AND %s
+    ORDER BY first_sample, version
+"""
+_UPDATE = f"""
+    UPDATE waveforms SET time = %(new_time)s, first_sample = %(new_first)s, count = %(count)s, codec = %(codec)s,
+        samples = %(samples)s, missing = %(missing)s, version = %(version)s, current = %(current)s,
+        sightings = %(sightings)s::bigint[]
+    WHERE {_KEY}
+"""  # noqa: S608  constants only
+_COPY = f"""
+    INSERT INTO waveforms (device_id, channel, recording, epoch_no, ord, item, rate_num, rate_den, gain, baseline, unit,
+        flags, time_sent, offset_min, epoch, seq, received_at, skew_s, trace, message_id, raw_partition, raw_offset,
+        time, first_sample, count, codec, samples, missing, version, current, sightings, n_items)
+    SELECT device_id, channel, recording, epoch_no, ord, item, rate_num, rate_den, gain, baseline, unit,
+        flags, time_sent, offset_min, epoch, seq, received_at, skew_s, trace, message_id, raw_partition, raw_offset,
+        %(new_time)s, %(new_first)s, %(count)s, %(codec)s, %(samples)s, %(missing)s, %(version)s, %(current)s,
+        %(sightings)s::bigint[], 0
+    FROM waveforms WHERE {_KEY}
+"""  # noqa: S608  constants only
+_DELETE = f"DELETE FROM waveforms WHERE {_KEY}"  # noqa: S608  constants only
+_SENT_AS = """
+    SELECT first_sample, count, ord, item, codec, samples, items FROM waveforms
+    WHERE device_id = %s AND channel = %s AND epoch_no = %s AND ord <= %s ORDER BY ord DESC, item DESC LIMIT 1
+"""
 
 
-def block_of(message: Message, w: Waveform) -> Block:
-    """A block on its way in."""
-    own = order(message, w.item)
-    scale = (w.rate_num, w.rate_den, w.gain, w.offset, w.unit)
-    return Block(w.first_sample, array(w.samples), own, [own], scale, start_us=w.start_us)
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A row and what it is to `overlap`."""
+
+    piece: Piece
+    time: datetime
+    own: Key
+    missing: list[int]
 
 
-def judge(stored: Sequence[Block], new: Block) -> Verdict:
-    """What `new` is in view of the stored blocks that overlap it; does not depend on their order."""
-    over = sorted(
-        (block for block in stored if block.first < new.stop and new.first < block.stop), key=lambda b: b.last
-    )
-    for block in over:
-        if block.first == new.first and _same(block, new):
-            return Verdict(True, block.version, seen_again=[block] if new.own not in block.sightings else [])
-    covered = np.zeros(len(new.samples), dtype=bool)
-    says = np.zeros(len(new.samples), dtype=np.int32)
-    for block in over:
-        lo, hi = max(block.first, new.first), min(block.stop, new.stop)
-        covered[lo - new.first : hi - new.first] = True
-        says[lo - new.first : hi - new.first] = block.samples[lo - block.first : hi - block.first]
-    if over and covered.all() and all(b.scale == new.scale for b in over) and np.array_equal(says, new.samples):
-        return Verdict(True, over[-1].version, [b for b in over if new.first <= b.first and b.stop <= new.stop])
-    below = [block for block in over if block.last < new.own]
-    version = 1 + max((block.version for block in below), default=0)
-    raised = [(block, version + 1) for block in over if block.last > new.own and block.version <= version]
-    return Verdict(False, version, raised=raised)
-
-
-def _same(a: Block, b: Block) -> bool:
-    return a.scale == b.scale and np.array_equal(a.samples, b.samples)
-
-
-def overlapping(
-    connection: Connection, line: tuple[str, str, str], w: Waveform, longest: int, first_us: int, last_us: int
-) -> list[Block]:
-    """Stored blocks that overlap a block, those of repacked rows one by one.
+def load(
+    connection: Connection, line: Line, first: int, stop: int, longest: int, between_us: tuple[int, int]
+) -> list[Stored]:
+    """Rows that overlap samples [first, stop); a repacked one among them is taken apart first.
 
     Parameters
     ----------
     longest
-        Samples in the longest stored row of the recording.
-    first_us, last_us
-        Start times of its first and last row, which bound the search to a few partitions.
+        Samples in the longest row of the recording.
+    between_us
+        Times of its first and last row, which bound the search to a few partitions.
     """
-    found: list[Block] = []
-    for row in connection.execute(
-        """
-        SELECT first_sample, count, epoch_no, ord, item, sightings, rate_num, rate_den, gain, baseline, unit, codec,
-               samples, version, items, time
-        FROM waveforms
-        WHERE device_id = %s AND channel = %s AND recording = %s AND first_sample < %s AND first_sample > %s
-          AND first_sample + count > %s AND time BETWEEN %s AND %s
-        """,
-        (
-            *line, w.first_sample + w.count, w.first_sample - max(longest, 1), w.first_sample, moment(first_us),
-            moment(last_us),
-        ),
-        binary=True,
-    ):  # fmt: skip
-        (first, count, epoch_no, ord_, item, seen, num, den, gain, baseline, unit, codec, packed, version, items,
-         time) = row  # fmt: skip
-        samples = unpack(codec, packed, count)
-        scale = (num, den, gain, baseline, unit)
-        if items is None:
-            own = (epoch_no, ord_, item)
-            found.append(Block(first, samples, own, sightings_of(seen, own), scale, version, micros(time)))
+    asked = (*line, stop, first - max(longest, 1), first, moment(between_us[0]), moment(between_us[1]))
+    rows = connection.execute(_LOAD, asked, binary=True).fetchall()
+    if any(row[-1] for row in rows):
+        for row in rows:
+            if row[-1]:
+                repack.take_apart(connection, line, row[0], row[1])
+        rows = connection.execute(_LOAD, asked, binary=True).fetchall()
+    return [_stored(row) for row in rows]
+
+
+def _stored(row: tuple[Any, ...]) -> Stored:
+    (time, first, count, epoch_no, ord_, item, seen, version, current, n_items, num, den, gain, baseline, unit, codec,
+     packed, missing, _) = row  # fmt: skip
+    own = (epoch_no, ord_, item)
+    samples = unpack(codec, packed, count).astype("<i4").tobytes()
+    keys = unflat(seen) if seen else (own,)
+    piece = Piece(first, samples, Scale(num, den, gain, baseline, unit), version, current, keys, n_items)
+    return Stored(piece, time, own, missing or [])
+
+
+def rewrite(connection: Connection, line: Line, stored: Sequence[Stored], pieces: Sequence[Piece]) -> None:
+    """Bring the stored rows to the pieces they have become; pieces of new blocks are the caller's."""
+    by_origin: dict[int, list[Piece]] = {n: [] for n in range(len(stored))}
+    for piece in pieces:
+        if piece.origin is not None:
+            by_origin[piece.origin].append(piece)
+    for n, parts in by_origin.items():
+        row = stored[n]
+        if not parts:
+            connection.execute(_DELETE, _named(line, row))
             continue
-        for part in blocks.decode(items):
-            lo = part.first_sample - first
-            found.append(
-                Block(
-                    part.first_sample, samples[lo : lo + part.count], part.order, [part.order], scale, version,
-                    part.start_us,
-                )
-            )  # fmt: skip
-    return found
+        parts.sort(key=lambda part: -part.items)
+        for part in parts[1:]:
+            connection.execute(_COPY, {**_named(line, row), **_columns(row, part)})
+        before = row.piece
+        head = parts[0]
+        if (before.first, before.samples, before.version, before.current, before.seen) != (
+            head.first, head.samples, head.version, head.current, head.seen,
+        ):  # fmt: skip
+            connection.execute(_UPDATE, {**_named(line, row), **_columns(row, head)})
 
 
-def sent_as(connection: Connection, device: str, channel: str, sighting: Sighting) -> Samples | None:
-    """The samples that were stored of one item, by its place in the device's order."""
-    row = connection.execute(
-        """
-        SELECT first_sample, count, ord, item, codec, samples, items FROM waveforms
-        WHERE device_id = %s AND channel = %s AND epoch_no = %s AND ord <= %s
-        ORDER BY ord DESC, item DESC LIMIT 1
-        """,
-        (device, channel, sighting[0], sighting[1]),
-        binary=True,
-    ).fetchone()
+def _named(line: Line, row: Stored) -> dict[str, Any]:
+    return {
+        "device": line[0], "channel": line[1], "recording": line[2], "first": row.piece.first, "epoch_no": row.own[0],
+        "ord": row.own[1], "item": row.own[2], "time": row.time,
+    }  # fmt: skip
+
+
+def _columns(row: Stored, part: Piece) -> dict[str, Any]:
+    codec, packed = pack(part.samples)
+    shift = shift_us(part.first - row.piece.first, part.scale.rate_num, part.scale.rate_den)
+    missing = cut_missing(row.missing, part.first - row.piece.first, part.size)
+    return {
+        "new_time": row.time + timedelta(microseconds=shift), "new_first": part.first, "count": part.size,
+        "codec": codec, "samples": packed, "missing": missing or None, "version": part.version,
+        "current": part.current, "sightings": None if part.seen == (row.own,) else flat(part.seen),
+    }  # fmt: skip
+
+
+def shift_us(samples: int, rate_num: int, rate_den: int) -> int:
+    """Microseconds that so many samples take, rounded."""
+    return round(Fraction(samples * rate_den * 1_000_000, rate_num))
+
+
+def cut_missing(missing: Sequence[int], first: int, count: int) -> list[int]:
+    """Unmeasured stretches (start, length, start, length, …) of a block, seen from [first, first + count) of it."""
+    kept: list[int] = []
+    for start, length in zip(missing[::2], missing[1::2], strict=True):
+        low, high = max(start, first), min(start + length, first + count)
+        if low < high:
+            kept += [low - first, high - low]
+    return kept
+
+
+def cut(w: Waveform, piece: Piece) -> Waveform:
+    """The part of a new block that one of its pieces holds."""
+    if piece.size == w.count:
+        return w
+    skipped = piece.first - w.first_sample
+    shift = shift_us(skipped, w.rate_num, w.rate_den)
+    flat_missing = [bound for stretch in w.missing or [] for bound in stretch]
+    kept = cut_missing(flat_missing, skipped, piece.size)
+    return msgspec.structs.replace(
+        w,
+        first_sample=piece.first,
+        count=piece.size,
+        samples=piece.samples,
+        start_us=w.start_us + shift,
+        time_sent_us=w.time_sent_us + shift if w.time_sent_us else 0,
+        missing=list(zip(kept[::2], kept[1::2], strict=True)) or None,
+    )
+
+
+def sent_as(connection: Connection, device: str, channel: str, key: Key) -> Samples | None:
+    """The samples that were stored of one item, by its place in the device's order; None when it is not found."""
+    row = connection.execute(_SENT_AS, (device, channel, key[0], key[1]), binary=True).fetchone()
     if row is None:
         return None
     first, count, ord_, item, codec, packed, items = row
     if items is None:
-        return unpack(codec, packed, count) if (ord_, item) == sighting[1:] else None
+        return unpack(codec, packed, count) if (ord_, item) == key[1:] else None
     for part in blocks.decode(items):
-        if part.order == sighting:
-            lo = part.first_sample - first
-            return unpack(codec, packed, count)[lo : lo + part.count]
+        if part.order == key:
+            low = part.first_sample - first
+            return unpack(codec, packed, count)[low : low + part.count]
     return None
-
-
-def see(connection: Connection, line: tuple[str, str, str], block: Block, sightings: list[int]) -> None:
-    """Note that a stored block was sent again by a further message."""
-    connection.execute(
-        "UPDATE waveforms SET sightings = %s WHERE device_id = %s AND channel = %s AND recording = %s"
-        " AND first_sample = %s AND epoch_no = %s AND ord = %s AND item = %s AND time = %s AND n_items = 1",
-        (sightings, *line, block.first, *block.own, moment(block.start_us)),
-    )
-
-
-def raise_version(connection: Connection, line: tuple[str, str, str], block: Block, version: int) -> None:
-    """Renumber a stored block that an earlier-ordered one came under."""
-    connection.execute(
-        "UPDATE waveforms SET version = %s WHERE device_id = %s AND channel = %s AND recording = %s"
-        " AND first_sample = %s AND epoch_no = %s AND ord = %s AND item = %s AND time = %s AND n_items = 1",
-        (version, *line, block.first, *block.own, moment(block.start_us)),
-    )

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vitalgate.devices import overlap
+from vitalgate.devices.reasons import Reason
 from vitalgate.devices.records import Message, Waveform
+from vitalgate.devices.versions import Outcome, flat
 from vitalgate.storage import binary, publics, rows, stretches
 from vitalgate.storage.connect import Connection
-from vitalgate.storage.known import flatten
 from vitalgate.storage.packing import array
 from vitalgate.storage.publics import moment
 from vitalgate.storage.work import Work
@@ -70,9 +72,11 @@ class WaveformsWriter:
             work.applied.stored += 1
             work.applied.public_waveforms.append(publics.waveform(message, work.message_id(message), w, 1))
         self._copy(connection, fresh)
+        late: dict[Line, list[tuple[Message, Waveform]]] = {}
         for message, w in slow:
-            line = _line(message, w)
-            if self._overlapping(connection, work, message, w):
+            late.setdefault(_line(message, w), []).append((message, w))
+        for line, coming in late.items():
+            for w in self._merge(connection, work, line, coming):
                 added.setdefault(line, []).append(w)
                 self._reach(line, w)
         self._save(connection, added)
@@ -84,37 +88,65 @@ class WaveformsWriter:
             ) as copy:
                 copy.write(binary.HEADER + b"".join(fresh) + binary.TRAILER)
 
-    def _overlapping(self, connection: Connection, work: Work, message: Message, w: Waveform) -> bool:
-        """Write one block that may overlap stored ones; False when nothing new was stored."""
-        line = _line(message, w)
-        sighting = rows.order(message, w.item)
-        if message.repeat:
-            before = stretches.sent_as(connection, message.device, w.channel, sighting)
-            if before is not None:
-                if np.array_equal(before, array(w.samples)):
-                    work.applied.duplicate += 1
-                else:
-                    work.refuse(
-                        message, w.item, "sequence_reused",
-                        f"epoch {message.epoch!r} seq {message.seq} item {w.item} was stored before with other samples; "
-                        "count up by one for every message and start a new epoch when the counter starts over",
-                    )  # fmt: skip
-                return False
+    def _merge(
+        self, connection: Connection, work: Work, line: Line, coming: list[tuple[Message, Waveform]]
+    ) -> list[Waveform]:
+        """Merge blocks that may overlap stored ones; returns those of which something was stored."""
         extent = self._extents[line]
-        stored = stretches.overlapping(connection, line, w, extent.longest, extent.first_us, extent.last_us)
-        verdict = stretches.judge(stored, stretches.block_of(message, w))
-        if verdict.duplicate:
-            work.applied.duplicate += 1
-            for block in verdict.seen_again:
-                stretches.see(connection, line, block, flatten(sorted({*block.sightings, sighting})))
-            return False
-        for block, version in verdict.raised:
-            stretches.raise_version(connection, line, block, version)
-        self._copy(connection, [rows.waveform(work.origin(message), w, version=verdict.version)])
-        work.applied.stored += 1
-        work.applied.versions += verdict.version > 1
-        work.applied.public_waveforms.append(publics.waveform(message, work.message_id(message), w, verdict.version))
-        return True
+        stored = stretches.load(
+            connection,
+            line,
+            min(w.first_sample for _, w in coming),
+            max(w.first_sample + w.count for _, w in coming),
+            extent.longest,
+            (extent.first_us, extent.last_us),
+        )
+        known = {key for piece in stored for key in piece.piece.seen}
+        blocks: list[overlap.Block] = []
+        makers: list[tuple[Message, Waveform]] = []
+        for message, w in coming:
+            key = (message.epoch_no, message.order, w.item)
+            if message.repeat and key not in known:
+                before = stretches.sent_as(connection, line[0], line[1], key)
+                if before is not None:
+                    if np.array_equal(before, array(w.samples)):
+                        work.applied.duplicate += 1
+                    else:
+                        _refuse_reused(work, message, w)
+                    continue
+            blocks.append(overlap.Block(key, w.first_sample, w.samples, overlap.scale_of(w)))
+            makers.append((message, w))
+        placed = overlap.place([piece.piece for piece in stored], blocks)
+        work.applied.stored += placed.stored
+        work.applied.duplicate += placed.duplicates
+        for (message, w), outcome in zip(makers, placed.outcomes, strict=True):
+            if outcome is Outcome.SEQUENCE_REUSED:
+                _refuse_reused(work, message, w)
+        stretches.rewrite(connection, line, stored, placed.pieces)
+        fresh = []
+        versioned = set()
+        for piece in placed.pieces:
+            if piece.block is None:
+                continue
+            message, whole = makers[piece.block]
+            w = stretches.cut(whole, piece)
+            several = None if len(piece.seen) == 1 else flat(piece.seen)
+            fresh.append(
+                rows.waveform(
+                    work.origin(message),
+                    w,
+                    version=piece.version,
+                    current=piece.current,
+                    n_items=piece.items,
+                    sightings=several,
+                )
+            )
+            work.applied.public_waveforms.append(publics.waveform(message, work.message_id(message), w, piece.version))
+            if piece.version > 1:
+                versioned.add(piece.block)
+        self._copy(connection, fresh)
+        work.applied.versions += len(versioned)
+        return [w for (_, w), outcome in zip(makers, placed.outcomes, strict=True) if outcome is Outcome.STORED]
 
     def _load(self, connection: Connection, lines: Iterable[Line]) -> None:
         if len(self._extents) > MAX_REMEMBERED:
@@ -191,3 +223,13 @@ class WaveformsWriter:
 
 def _line(message: Message, w: Waveform) -> Line:
     return message.device, w.channel, w.recording
+
+
+def _refuse_reused(work: Work, message: Message, w: Waveform) -> None:
+    work.refuse(
+        message,
+        w.item,
+        Reason.SEQUENCE_REUSED,
+        f"epoch {message.epoch!r} seq {message.seq} item {w.item} was stored before with other samples; "
+        "count up by one for every message and start a new epoch when the counter starts over",
+    )

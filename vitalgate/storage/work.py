@@ -42,6 +42,10 @@ class Work:
         """Take in a message of an earlier batch, whose kept correction comes true only now."""
         self._adopted[id(message)] = (message, partition, message_id)
 
+    def holds(self, message: Message) -> bool:
+        """Whether the message is of this batch, and not an earlier one taken in."""
+        return id(message) not in self._adopted
+
     def origin(self, message: Message) -> rows.Origin:
         """The columns that all rows of a message share."""
         known = self._origins.get(id(message))

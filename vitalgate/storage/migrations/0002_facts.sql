@@ -99,6 +99,7 @@ CREATE TABLE {data}.waveforms (
     item          integer NOT NULL,
     sightings     bigint[],
     version       integer NOT NULL DEFAULT 1,
+    current       boolean NOT NULL DEFAULT true,
     n_items       integer NOT NULL DEFAULT 1,
     rate_num      integer NOT NULL,
     rate_den      integer NOT NULL,
