@@ -135,7 +135,7 @@ def _json_slowly(payload: bytes) -> Any:
 
 # --- CBOR -----------------------------------------------------------------------------------------------------------
 
-_END: Final = secrets.token_hex(16)
+_END: Final = secrets.token_bytes(16)
 _END_BYTES: Final = cbor2.dumps(_END)
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
@@ -146,15 +146,13 @@ def _tagged(tag: cbor2.CBORTag, _immutable: bool) -> TypedArray:
     raise Refused(Reason.UNDECODABLE, f"tag {tag.tag} has no meaning here; see docs/mqtt.md for those that have one")
 
 
-def _text_time(decoder: cbor2.CBORDecoder, _immutable: bool) -> str:
-    value = decoder.decode()
+def _text_time(value: Any, _immutable: bool) -> str:
     if not isinstance(value, str):
         raise Refused(Reason.SCHEMA, "tag 0 must hold an RFC 3339 text")
     return value
 
 
-def _epoch_time(decoder: cbor2.CBORDecoder, _immutable: bool) -> str:
-    value = decoder.decode()
+def _epoch_time(value: Any, _immutable: bool) -> str:
     if type(value) not in (int, float) or not math.isfinite(value):
         raise Refused(Reason.SCHEMA, "tag 1 must hold a number of seconds since 1970-01-01T00:00:00Z")
     try:
@@ -163,8 +161,8 @@ def _epoch_time(decoder: cbor2.CBORDecoder, _immutable: bool) -> str:
         raise Refused(Reason.SCHEMA, f"tag 1 holds {value} s, which is no time in the years 1 to 9999") from None
 
 
-def _no(tag: int) -> Callable[[cbor2.CBORDecoder, bool], NoReturn]:
-    def refuse(_decoder: cbor2.CBORDecoder, _immutable: bool) -> NoReturn:
+def _no(tag: int) -> Callable[[Any, bool], NoReturn]:
+    def refuse(_value: Any, _immutable: bool) -> NoReturn:
         raise Refused(Reason.UNDECODABLE, f"tag {tag} has no meaning here; see docs/mqtt.md for the tags that have one")
 
     return refuse
@@ -179,7 +177,8 @@ def _cbor(payload: bytes) -> Any:
         payload = payload[3:]
     try:
         # The decoder stops at the end of the first item without a word about what follows. Put into a list with a
-        # text that no sender can know, anything that follows shows.
+        # byte string that no sender can know, anything that follows shows; also a tag put before it, for none that is
+        # accepted leaves a byte string as it was.
         both = cbor2.loads(
             b"\x82" + payload + _END_BYTES,
             tag_hook=_tagged,
