@@ -66,6 +66,10 @@ class Reckoning:
     """Rows found, versions among them."""
     duplicate: int = 0
     """Items published beyond those that have a row of their own."""
+    resent: int = 0
+    """Items of publishes beyond a message's first, acknowledged by the broker."""
+    gaps: int = 0
+    """Devices that have sent a number which no receipt covers."""
     dead_lettered: int = 0
     lost: int = 0
     never_sent: int = 0
@@ -105,11 +109,6 @@ def reckon(journal: Path | str, dsn: str, schema: str) -> Reckoning:
         book.close()
 
 
-def outstanding(journal: Path | str, dsn: str, schema: str) -> int:
-    """How many items that were sent have no row yet: for waiting until all is quiet."""
-    return reckon(journal, dsn, schema).lost
-
-
 class _Join:
     def __init__(self, book: sqlite3.Connection, database: psycopg.Connection[Any]) -> None:
         self.book = book
@@ -123,6 +122,10 @@ class _Join:
             rows = _Rows(self.database, chunk)
             self._judge(chunk, rows, through, rejected)
         self._sums(devices)
+        newest = self.book.execute(
+            "SELECT device, epoch, max(seq) FROM messages WHERE epoch <> '' AND sends > 0 GROUP BY device, epoch"
+        )
+        self.result.gaps = len({device for device, epoch, seq in newest if through.get((device, epoch), -1) < seq})
         result = self.result
         result.duplicate = max(
             0, result.published - result.unconfirmed - result.stored - result.dead_lettered - result.lost
@@ -150,6 +153,7 @@ class _Join:
             result.made += 1
             result.published += sent.sends
             result.unconfirmed += max(0, sent.sends - confirmed)
+            result.resent += max(0, confirmed - 1)
             if sent.sends == 0:
                 result.never_sent += 1
                 continue

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-#: Lead names as headers write them, lower case, to ours. MLII is a Holter's modified lead II. A recording that calls
+#: Lead names as headers write them, lower case, to ours. A recording that calls
 #: its only lead "ECG" is from a hand-held device: between the hands, lead I.
 _LEADS = {
-    "i": "I", "ii": "II", "iii": "III", "avr": "aVR", "avl": "aVL", "avf": "aVF", "mlii": "II", "mliii": "III",
+    "i": "I", "ii": "II", "iii": "III", "avr": "aVR", "avl": "aVL", "avf": "aVF", "mlii": "MLII",
     "v1": "V1", "v2": "V2", "v3": "V3", "v4": "V4", "v5": "V5", "v6": "V6", "mv1": "V1", "mv2": "V2", "cm5": "V5",
     "ecg": "I", "ecg i": "I", "ecg ii": "II",
 }  # fmt: skip
