@@ -36,7 +36,6 @@ class MqttSettings(_Section):
     password_file: str = Field("", description="File holding that user's password (never on a command line).")
     admin_username: str = Field("vg-admin", description="User that manages device credentials on the broker.")
     admin_password_file: str = Field("", description="File holding the administrator's password.")
-    log_file: str = Field("", description="The broker's log, in which publishes it refused are counted; empty: not.")
     log_refused: bool = Field(
         True, description="The local broker logs each publish it refuses; costs it about 15 microseconds a message."
     )

@@ -173,6 +173,7 @@ class Mosquitto:
             f"listener {self._port} {HOST}",
             f"persistence_location {home}/",
             f"acl_file {acl}",
+            f"max_queued_bytes {self._mqtt.max_queued_bytes}",
             f"plugin {security_plugin}",
             f"plugin_opt_config_file {users}",
             "log_dest stderr",
