@@ -86,6 +86,13 @@ class Kafka:
     def prepare(self) -> list[Spec]:
         """Write configuration, format the log directories once, and say how to run the nodes."""
         jars.classpath()
+        made_with = self._state.get("kafka_nodes") or self._nodes
+        if self._nodes not in (1, 3) or made_with != self._nodes:
+            made = f"; this data directory was made with {made_with}" if made_with != self._nodes else ""
+            raise PartError(
+                f"kafka.nodes is {self._nodes}, it must be 1 or 3{made}; give another value, or another --data"
+            )
+        self._state.set("kafka_nodes", self._nodes)
         nodes = range(1, self._nodes + 1)
         self._clients = [self._ports.take(f"kafka{n}", self._preferred if n == 1 else None) for n in nodes]
         controllers = [self._ports.take(f"kafka{n}-controller") for n in nodes]

@@ -60,6 +60,7 @@ class Sieve:
         self.counted = 0
         self._offset = 0
         self._rest = b""
+        self.raw.unlink(missing_ok=True)  # of an earlier run, which has sifted it
 
     def sift(self) -> int:
         """Carry over what has been written since the last time; returns the number of lines kept."""
