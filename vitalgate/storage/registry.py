@@ -343,6 +343,15 @@ class Registry:
             ).fetchall()
         return [OutboxRow(n, topic, key, orjson.dumps({**value, "change": n}), at) for n, topic, key, value, at in rows]
 
+    def previous(self, row: OutboxRow) -> dict[str, Any] | None:
+        """What the change before this one said of the same device or patient; None when it is the first."""
+        with self._session.transaction() as connection:
+            found = connection.execute(
+                "SELECT value FROM registry_outbox WHERE topic = %s AND key = %s AND id < %s ORDER BY id DESC LIMIT 1",
+                (row.topic, row.key, row.id),
+            ).fetchone()
+        return None if found is None else found[0]
+
     def mark_applied(self, ids: Iterable[int]) -> None:
         """The registrar has sent these changes to their topics and the broker."""
         with self._session.transaction() as connection:
