@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,10 @@ def test_a_data_directory_that_cannot_be_made_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StackError, match=r"cannot be used \(.*\); give another one with --data"):
         Layout.at(tmp_path / "file" / "data").create()
+
+
+def test_the_state_may_be_set_from_many_threads(layout: Layout) -> None:
+    state = State(layout)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: state.set(f"n{n}", n), range(200)))
+    assert [State(layout).get(f"n{n}") for n in range(200)] == list(range(200))

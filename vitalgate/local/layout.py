@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import tempfile
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +101,7 @@ class Layout:
 
 def write_private(path: Path, text: str) -> None:
     """Replace a file in one step; only its owner may read it."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         stream.write(text)
@@ -125,6 +126,7 @@ class State:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
+        self._lock = threading.Lock()
         self._values: dict[str, Any] = {}
         with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
             self._values = json.loads(layout.state_file.read_text(encoding="utf-8"))
@@ -135,6 +137,7 @@ class State:
 
     def set(self, name: str, value: Any) -> None:
         """Remember a value, at once on disk."""
-        if self._values.get(name) != value:
-            self._values[name] = value
-            write_private(self._layout.state_file, json.dumps(self._values, indent=1, sort_keys=True) + "\n")
+        with self._lock:  # parts are prepared in threads
+            if self._values.get(name) != value:
+                self._values[name] = value
+                write_private(self._layout.state_file, json.dumps(self._values, indent=1, sort_keys=True) + "\n")

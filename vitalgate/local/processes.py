@@ -7,6 +7,7 @@ import importlib.util
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from vitalgate.local import probes
 from vitalgate.local.child import Spec
@@ -29,10 +30,12 @@ class Process:
 
     def exists(self) -> bool:
         """Whether the subcommand is there."""
-        needed = [self.module]
         if self.arguments[0] == "worker":
-            needed.append(f"vitalgate.stream.{self.name}")
-        return all(importlib.util.find_spec(module) for module in needed)
+            found = importlib.util.find_spec(f"vitalgate.stream.{self.name}")
+            if not found or not found.origin:
+                return False
+            return f"class {self.name.capitalize()}" in Path(found.origin).read_text(encoding="utf-8")
+        return importlib.util.find_spec(self.module) is not None
 
 
 #: In the order of the data's way; stopped in the reverse order.

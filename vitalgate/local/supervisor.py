@@ -93,6 +93,10 @@ class Supervisor:
             report(event="failed", error=str(error))
             log.error("%s", error)
             code = 1
+        except Exception as error:
+            report(event="failed", error=f"{type(error).__name__}: {error}; see {self.layout.log('supervisor')}")
+            log.exception("unexpected")
+            code = 1
         finally:
             for task in background:
                 task.cancel()
