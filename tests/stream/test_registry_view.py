@@ -74,7 +74,7 @@ def test_an_older_change_and_an_unreadable_entry_do_no_harm(make_settings: MakeS
         await view.ready()
         found = view.device("d")
         assert found is not None
-        assert not found.active
+        assert found.revoked
         assert view.device("x") is None
         assert view.device("e") is not None
         view.close()

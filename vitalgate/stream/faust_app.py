@@ -50,18 +50,21 @@ class RunConsumer(_Consumer):
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Run]]:
         """One run for each partition that the fetcher has something of."""
         found, unpaused = await self._wait_next_records(timeout)
-        active = set(found or ()) if unpaused is None else unpaused
         generation = self.app.consumer_generation_id
-        if found is None or self.should_stop:
+        if self.should_stop:
             return
         if not self.flow_active:
             await self.perform_seek()
             return
+        usable = (unpaused or set()) | self._buffered_partitions
         for tp, records in found.items():
-            if not self.flow_active or self.app.consumer_generation_id != generation:
+            if self._changed(generation):
                 break
-            if records and (tp in active or tp in self._buffered_partitions):
+            if records and tp in usable:
                 yield tp, self._run(tp, cast("Sequence[Any]", records))
+
+    def _changed(self, generation: int) -> bool:
+        return not self.flow_active or self.app.consumer_generation_id != generation
 
     def _run(self, tp: TP, records: Sequence[Any]) -> Run:
         last = records[-1]

@@ -122,7 +122,7 @@ class _Harness:
         worker, settings = self.worker, self.settings
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._pulse())
-            context = Context(settings, self.producer, self.acker, self.health, self.slot)
+            context = Context(worker.name, self.slot, settings, self.producer, self.acker, self.health)
             await self.delivery.patiently("looking for topics", lambda: check_partitions(worker.topics, settings.kafka))
             await self.delivery.patiently("starting", lambda: worker.start(context))
             self.app = app = make_app(worker, settings, self.slot)

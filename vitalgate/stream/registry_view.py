@@ -9,7 +9,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from typing import Any, Literal
 
 import orjson
@@ -17,6 +17,9 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from vitalgate.config.settings import KafkaSettings
 from vitalgate.config.topics import REGISTRY_ASSIGNMENTS, REGISTRY_DEVICES, REGISTRY_PATIENTS, full
+from vitalgate.devices import times
+from vitalgate.devices.intake import RegisteredDevice
+from vitalgate.devices.reasons import Refused
 from vitalgate.stream.errors import TransientError
 from vitalgate.stream.lookback import consume, reader_configuration
 
@@ -25,23 +28,8 @@ log = logging.getLogger(__name__)
 Kind = Literal["device", "assignments", "patient"]
 #: Told which entry changed: its kind and key.
 OnChange = Callable[[Kind, str], None]
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _REFRESH_S = 5.0
 _STEP_S = 0.003
-
-
-@dataclass(frozen=True)
-class Device:
-    """A registered device."""
-
-    device: str
-    kind: str
-    active: bool
-    revoked_us: int | None
-    serial: str
-    firmware: str
-    sample_rate: float | None
-    change: int
 
 
 @dataclass(frozen=True)
@@ -74,7 +62,9 @@ class RegistryView:
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka
-        self.devices: dict[str, Device] = {}
+        self.devices: dict[str, RegisteredDevice] = {}
+        """All devices ever registered, revoked ones too."""
+        self._device_change: dict[str, int] = {}
         self.patients: dict[str, Patient] = {}
         self._assignments: dict[str, tuple[list[int], list[Assignment]]] = {}
         self._assignments_change: dict[str, int] = {}
@@ -94,7 +84,7 @@ class RegistryView:
 
     # --- look-ups -----------------------------------------------------------------------------------------------
 
-    def device(self, device: str) -> Device | None:
+    def device(self, device: str) -> RegisteredDevice | None:
         """The device, revoked ones too; None when it was never registered."""
         return self.devices.get(device)
 
@@ -195,7 +185,7 @@ class RegistryView:
                 assert name is not None and offset is not None
                 try:
                     self._take_one(name, _text(message.key()), message.value())
-                except (ValueError, KeyError, TypeError) as fault:
+                except (ValueError, KeyError, TypeError, Refused) as fault:
                     # One unreadable entry must not take the whole registry away from the workers.
                     log.error(
                         "registry entry cannot be read and is left out",
@@ -216,21 +206,20 @@ class RegistryView:
     def _take_device(self, key: str, body: dict[str, Any] | None) -> Kind | None:
         if body is None:
             self.devices.pop(key, None)
+            self._device_change.pop(key, None)
             return "device"
         change = int(body.get("change", 0))
-        known = self.devices.get(key)
-        if known is not None and change < known.change:
+        if change < self._device_change.get(key, 0):
             return None
-        self.devices[key] = Device(
+        rate = body.get("sample_rate")
+        self.devices[key] = RegisteredDevice(
             device=key,
             kind=body["kind"],
-            active=body["state"] == "active",
-            revoked_us=_time(body.get("revoked_at")),
-            serial=body.get("serial") or "",
-            firmware=body.get("firmware") or "",
-            sample_rate=body.get("sample_rate"),
-            change=change,
+            revoked=body["state"] != "active",
+            revoked_at_us=_time(body.get("revoked_at")),
+            sample_rate=None if rate is None else Fraction(rate),
         )
+        self._device_change[key] = change
         return "device"
 
     def _take_assignments(self, key: str, body: dict[str, Any] | None) -> Kind | None:
@@ -275,7 +264,4 @@ def _time(text: str | None) -> int | None:
     """Microseconds since 1970 of an RFC 3339 time."""
     if text is None:
         return None
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError(f"time {text!r} has no UTC offset; RFC 3339 wants one")
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    return times.parse(text).us

@@ -42,11 +42,13 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 class Context:
     """What the harness hands to a worker at its start."""
 
+    name: str
+    """The worker's."""
+    slot: str
     settings: Settings
     producer: Producer
     acker: Acker
     health: Health
-    slot: str
 
 
 class Worker:
