@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_SERIALIZE_NUMPY
 
 
+@functools.lru_cache(maxsize=4096)
 def moment(us: int) -> datetime:
     """A UTC datetime of microseconds since 1970, exact."""
     return EPOCH + timedelta(microseconds=us)
@@ -28,6 +30,10 @@ def micros(moment_: datetime) -> int:
     return (moment_ - EPOCH) // timedelta(microseconds=1)
 
 
+_NO_CONTEXT: dict[str, str] = {}
+_NO_FLAGS: list[str] = []
+
+
 def number(message: Message) -> int | None:
     """The sequence number, None for a message without one."""
     return None if message.seq == NO_SEQ else message.seq
@@ -35,11 +41,12 @@ def number(message: Message) -> int | None:
 
 def reading(message: Message, r: Reading, version: int, current: bool) -> dict[str, Any]:
     """One entry of a `device.readings` record."""
+    time = moment(r.time_us)
     return {
         "metric": r.metric,
         "site": r.site,
         "index": r.index,
-        "time": moment(r.time_us),
+        "time": time,
         "version": version,
         "current": current,
         "value": r.value_num,
@@ -49,10 +56,10 @@ def reading(message: Message, r: Reading, version: int, current: bool) -> dict[s
         "unit": r.unit,
         "value_sent": r.value_sent,
         "unit_sent": r.unit_sent,
-        "time_sent": moment(r.time_sent_us),
+        "time_sent": time if r.time_sent_us == r.time_us else moment(r.time_sent_us),
         "group": r.group,
-        "context": r.context or {},
-        "flags": r.flags or [],
+        "context": r.context or _NO_CONTEXT,
+        "flags": r.flags or _NO_FLAGS,
         "unusual": r.unusual,
         "retracted": retracts(r),
         "epoch": message.epoch,

@@ -6,9 +6,8 @@ it costs one row of COPY. The rest (repeats, corrections, late data) is looked u
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 
@@ -24,7 +23,7 @@ from vitalgate.storage.versions_writer import VersionsWriter
 from vitalgate.storage.work import Work
 
 MAX_FRONTIER = 500_000
-_ALL = -(2**62)
+_NEVER = -(2**62)
 
 
 @dataclass(slots=True)
@@ -59,61 +58,66 @@ class ReadingsWriter:
 
     def write(self, connection: Connection, work: Work) -> None:
         """Write the readings of all messages of a batch and count what became of each."""
-        by_name: dict[Name, list[_Entry]] = {}
-        for message in work.messages:
-            device = message.device
-            for r in message.readings:
-                by_name.setdefault((device, r.metric, r.site, r.time_us, r.index), []).append(
-                    _Entry((device, r.metric, r.site, r.time_us, r.index), message, r)
-                )
-        if not by_name:
+        names = [
+            (message.device, r.metric, r.site, r.time_us, r.index)
+            for message in work.messages
+            for r in message.readings
+        ]
+        if not names:
             return
-        self._warm(connection, by_name)
-        waiting = pending.of_devices(connection, {name[0] for name in by_name})
+        several = _several(names)
+        newest = self._warm(connection, names)
+        waiting = pending.of_devices(connection, {name[0] for name in names})
         fast: list[bytes] = []
         slow: list[_Entry] = []
         frontier = self._frontier
-        ahead: dict[tuple[str, str], int] = {}
-        for name, entries in by_name.items():
-            entry = entries[0]
-            message, r = entry.message, entry.reading
-            pair = (name[0], name[1])
-            if (
-                len(entries) > 1
-                or message.repeat
-                or r.corrects
-                or name[3] <= frontier[pair]
-                or (waiting and (message.device, message.epoch, message.seq, r.item) in waiting)
-            ):
-                slow.extend(entries)
-            else:
-                fast.append(rows.reading(work.origin(message), r))
-                work.publish_reading(message, publics.reading(message, r, 1, True))
-                work.applied.stored += 1
-            if name[3] > ahead.get(pair, _ALL):
-                ahead[pair] = name[3]
-        self._slow(connection, work, slow, by_name, waiting, fast)
-        for pair, newest in ahead.items():
-            if newest > frontier[pair]:
-                frontier[pair] = newest
+        following = iter(names)
+        for message in work.messages:
+            if not message.readings:
+                continue
+            shared = work.origin(message)
+            entries = []
+            for r in message.readings:
+                name = next(following)
+                if (
+                    message.repeat
+                    or name[3] <= frontier[name[:2]]
+                    or r.corrects is not None
+                    or (several and name in several)
+                    or (waiting and (message.device, message.epoch, message.seq, r.item) in waiting)
+                ):
+                    slow.append(_Entry(name, message, r))
+                else:
+                    fast.append(rows.reading(shared, r))
+                    entries.append(publics.reading(message, r, 1, True))
+            if entries:
+                work.applied.stored += len(entries)
+                work.publish_readings(message, entries)
+        self._slow(connection, work, slow, waiting, fast)
+        frontier.update(newest)
 
-    def _warm(self, connection: Connection, by_name: Mapping[Name, Any]) -> None:
-        if len(self._frontier) > MAX_FRONTIER:
-            self._frontier.clear()
+    def _warm(self, connection: Connection, names: Iterable[Name]) -> dict[tuple[str, str], int]:
+        """Learn the newest stored time of each (device, metric) of a batch; returns what it will be afterwards."""
+        frontier = self._frontier
+        if len(frontier) > MAX_FRONTIER:
+            frontier.clear()
         cold: dict[tuple[str, str], int] = {}
-        for name in by_name:
-            pair = (name[0], name[1])
-            if pair not in self._frontier:
+        newest: dict[tuple[str, str], int] = {}
+        for name in names:
+            pair = name[:2]
+            if pair not in frontier:
                 cold[pair] = min(cold.get(pair, name[3]), name[3])
+            if name[3] > newest.get(pair, _NEVER):
+                newest[pair] = name[3]
         if cold:
-            self._frontier.update(known.newest(connection, list(cold), min(cold.values())))
+            frontier.update(known.newest(connection, list(cold), min(cold.values())))
+        return {pair: time for pair, time in newest.items() if time > frontier[pair]}
 
     def _slow(
         self,
         connection: Connection,
         work: Work,
         entries: list[_Entry],
-        by_name: Mapping[Name, list[_Entry]],
         waiting: dict[pending.Target, list[Pending]],
         fast: list[bytes],
     ) -> None:
@@ -122,7 +126,7 @@ class ReadingsWriter:
             entries.sort(key=lambda entry: (entry.message.offset, entry.reading.item))
             state = _Slow(pending=waiting)
             state.measurements = known.measurements(connection, list({entry.name for entry in entries}))
-            state.origins = _origins(connection, entries, by_name, state.measurements)
+            state.origins = _origins(connection, work, entries, state.measurements)
             targets = {target for entry in entries if entry.reading.corrects and (target := _target(entry, state))}
             missing = [target for target in targets if target not in state.measurements]
             state.measurements.update(known.measurements(connection, missing))
@@ -134,10 +138,24 @@ class ReadingsWriter:
         writer.insert(connection, work, fast)
 
 
+def _several(names: Sequence[Name]) -> set[Name]:
+    """The measurements that are spoken of more than once."""
+    seen = set(names)
+    if len(seen) == len(names):
+        return set()
+    twice: set[Name] = set()
+    seen.clear()
+    for name in names:
+        if name in seen:
+            twice.add(name)
+        seen.add(name)
+    return twice
+
+
 def _origins(
     connection: Connection,
+    work: Work,
     entries: Iterable[_Entry],
-    by_name: Mapping[Name, list[_Entry]],
     measurements: Mapping[Name, Measurement],
 ) -> dict[pending.Target, known.Found]:
     """Where the items that corrections and unplaced repeats speak of are stored, in the table or this batch."""
@@ -150,13 +168,16 @@ def _origins(
             wanted[message.device, message.epoch, message.seq, r.item] = None
     if not wanted:
         return {}
+    devices = {place[0] for place in wanted}
     found: dict[pending.Target, known.Found] = {}
-    for batch in by_name.values():
-        for entry in batch:
-            message, r = entry.message, entry.reading
+    for message in work.messages:
+        if message.repeat or message.device not in devices:
+            continue
+        for r in message.readings:
             place = (message.device, message.epoch, message.seq, r.item)
-            if place in wanted and not message.repeat:
-                found[place] = known.Found(entry.name, value_of(r), r.time_sent_us)
+            if place in wanted:
+                name = (message.device, r.metric, r.site, r.time_us, r.index)
+                found[place] = known.Found(name, value_of(r), r.time_sent_us)
     found.update(known.by_origin(connection, (place for place in wanted if place not in found)))
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 from dataclasses import dataclass
 
@@ -56,6 +57,24 @@ def origin(message: Message, partition: int, message_id: str) -> Origin:
     return Origin(_READING + shared, _WAVEFORM + shared, _STATUS + device + epoch + seq + received + trace + raw)
 
 
+@functools.lru_cache(maxsize=8192)
+def _measured(metric: str, site: str, index: int, unusual: bool) -> bytes:
+    """Columns metric to unusual of a first and only version."""
+    name = b.word(metric) + b.word(site) + b.int4(index)
+    return name + b.int4(1) + b.TRUE + b.FALSE + b.FALSE + b.boolean(unusual)
+
+
+@functools.lru_cache(maxsize=1024)
+def _as_sent(unit: str) -> bytes:
+    """Columns value_code to time_sent of a number that was sent in its canonical unit, at its corrected time."""
+    return b.NULL + b.NULL + b.NULL + b.word(unit) + b.NULL + b.NULL + b.NULL
+
+
+_NOTHING_MORE = b.NULL + b.NULL + b.NULL
+_SMALL = [b.int4(item) + b.NULL for item in range(64)]
+_OFFSETS = {minutes: b.int2(minutes) for minutes in (*range(-14 * 60, 14 * 60 + 1, 15), None)}
+
+
 def reading(
     shared: Origin,
     r: Reading,
@@ -66,34 +85,35 @@ def reading(
     sightings: list[int] | None = None,
 ) -> bytes:
     """One row of `readings`. What was sent is left NULL where it is the same as the canonical value."""
-    context = None if not r.context else orjson.dumps(r.context)
     same = r.value_sent == r.value_num and r.unit_sent == r.unit
-    return b"".join((
-        shared.reading,
-        b.time(r.time_us),
-        b.word(r.metric),
-        b.word(r.site),
-        b.int4(r.index),
-        b.int4(version),
-        b.TRUE if current else b.FALSE,
-        b.TRUE if derived else b.FALSE,
-        b.TRUE if retracts(r) else b.FALSE,
-        b.TRUE if r.unusual else b.FALSE,
-        b.float8(r.value_num),
-        b.NULL if r.value_code is None else b.word(r.value_code),
-        b.optional_word(r.comparator),
-        b.optional_word(r.absent),
-        b.word(r.unit),
-        b.NULL if same else b.float8(r.value_sent),
-        b.NULL if same else b.word(r.unit_sent),
-        b.NULL if r.time_sent_us == r.time_us else b.time(r.time_sent_us),
-        b.int2(r.offset_min),
-        b.optional_word(r.group),
-        b.jsonb(context),
-        b.texts(r.flags),
-        b.int4(r.item),
-        b.int8s(sightings),
-    ))  # fmt: skip
+    in_time = r.time_sent_us == r.time_us
+    if version == 1 and current and not derived and r.corrects is None:
+        measured = _measured(r.metric, r.site, r.index, r.unusual)
+    else:
+        measured = b"".join((
+            b.word(r.metric), b.word(r.site), b.int4(r.index), b.int4(version), b.boolean(current), b.boolean(derived),
+            b.boolean(retracts(r)), b.boolean(r.unusual),
+        ))  # fmt: skip
+    if same and in_time and r.value_code is None and not r.comparator and not r.absent:
+        sent = _as_sent(r.unit)
+    else:
+        sent = b"".join((
+            b.NULL if r.value_code is None else b.word(r.value_code),
+            b.optional_word(r.comparator),
+            b.optional_word(r.absent),
+            b.word(r.unit),
+            b.NULL if same else b.float8(r.value_sent),
+            b.NULL if same else b.word(r.unit_sent),
+            b.NULL if in_time else b.time(r.time_sent_us),
+        ))  # fmt: skip
+    if not r.group and not r.context and not r.flags:
+        more = _NOTHING_MORE
+    else:
+        context = orjson.dumps(r.context) if r.context else None
+        more = b.optional_word(r.group) + b.jsonb(context) + b.texts(r.flags)
+    end = _SMALL[r.item] if sightings is None and 0 <= r.item < 64 else b.int4(r.item) + b.int8s(sightings)
+    offset = _OFFSETS.get(r.offset_min) or b.int2(r.offset_min)
+    return b"".join((shared.reading, b.time(r.time_us), measured, b.float8(r.value_num), sent, offset, more, end))
 
 
 def retracts(r: Reading) -> bool:

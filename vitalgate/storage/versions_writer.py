@@ -59,6 +59,7 @@ class VersionsWriter:
                 row = change.row
                 if change.maker is not None:
                     self._add(work, change)
+                    told |= not work.holds(change.maker.message)
                 elif change.copied is not None:
                     self._copies.append((measurement, change))
                     told = True

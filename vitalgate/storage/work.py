@@ -57,11 +57,15 @@ class Work:
 
     def publish_reading(self, message: Message, entry: dict[str, Any]) -> None:
         """Add an entry to the public record of a message."""
+        self.publish_readings(message, [entry])
+
+    def publish_readings(self, message: Message, entries: list[dict[str, Any]]) -> None:
+        """Add entries to the public record of a message."""
         held = self._entries.get(id(message))
         if held is None:
-            self._entries[id(message)] = (message, [entry])
+            self._entries[id(message)] = (message, entries)
         else:
-            held[1].append(entry)
+            held[1].extend(entries)
 
     def refuse(self, message: Message, item: int, reason: str, detail: str) -> None:
         """Dead-letter an item that intake had let through."""
