@@ -65,9 +65,16 @@ class Registry(Protocol):
         """From `since` on (seconds since 1970) the device is the patient's; nobody's when empty."""
 
 
-def new_prefix() -> str:
+def new_prefix(word: str = "sim") -> str:
     """A prefix that keeps the ids of one run apart from all others."""
-    return f"sim-{secrets.token_hex(3)}"
+    return f"{word}-{secrets.token_hex(3)}"
+
+
+def together(*casts: Cast) -> Cast:
+    """All of them as one."""
+    return Cast(
+        tuple(player for each in casts for player in each.players), tuple(prop for each in casts for prop in each.props)
+    )
 
 
 def cast(scenario: Scenario, clock: VirtualClock, *, prefix: str, seed: int, copies: int | None = None) -> Cast:

@@ -68,6 +68,8 @@ class SimulatedDevice:
         """Whose device it is now; empty for nobody's."""
         self.journal = journal
         self.remembered: deque[SentMessage] = deque(maxlen=_REMEMBERED)
+        self.corrected: set[Key] = set()
+        """Messages of which something was corrected: repeating one would set the old value again."""
         self.outbox = MemoryOutbox()
         self.tracker = Tracker(policy)
         self.publishes = 0

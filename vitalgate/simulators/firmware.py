@@ -221,7 +221,7 @@ class Firmware:
         if not self.given.waveforms or not self.kind.channels:
             return
         if self.kind.name in STRIPS:
-            yield self._strips(STRIPS[self.kind.name], stop)
+            yield self._strips(self.given.strip_s or STRIPS[self.kind.name], stop)
         else:
             yield self._packets(stop)
 

@@ -92,7 +92,8 @@ def _resend(device: SimulatedDevice, count: int) -> None:
 
 
 def _repeat(device: SimulatedDevice, count: int, now: float) -> None:
-    for sent in _sent(device)[:count]:
+    untouched = [sent for sent in _sent(device) if sent.key not in device.corrected]
+    for sent in untouched[:count]:
         items = [replace(item, expect="duplicate") for item in sent.emission.items]
         device.take(Emission(now, "readings", sent.emission.document, items, "repeat"))
 
@@ -112,6 +113,7 @@ def _correct(device: SimulatedDevice, event: EventOf, now: float) -> None:
         value = event.value if event.value is not None else round(item.value + (event.change or 0.0), 3)
         reading = {**sent.emission.document["readings"][place], "value": value}
         if sent.key is not None:
+            device.corrected.add(sent.key)
             reading["corrects"] = {"epoch": sent.key[0], "seq": sent.key[1], "index": place}
         corrected = replace(item, expect="version", value=value, item=None)
         device.take(Emission(now, "readings", {"readings": [reading]}, [corrected], "correct"))
@@ -121,7 +123,10 @@ def _retract(device: SimulatedDevice, event: EventOf, now: float) -> None:
     for sent in _sent(device, event.metric)[: event.count]:
         place, item = _pick(sent, event.metric)
         reading = {key: value for key, value in sent.emission.document["readings"][place].items() if key != "value"}
-        corrects = {} if sent.key is None else {"epoch": sent.key[0], "seq": sent.key[1], "index": place}
+        corrects: dict[str, object] = {"time": reading["time"]}
+        if sent.key is not None:
+            device.corrected.add(sent.key)
+            corrects = {"epoch": sent.key[0], "seq": sent.key[1], "index": place}
         reading["corrects"] = {**corrects, "retract": True}
         gone = replace(item, expect="retracted", value=None, item=None)
         device.take(Emission(now, "readings", {"readings": [reading]}, [gone], "retract"))

@@ -37,6 +37,7 @@ class DeviceOf(_Part):
     metrics: list[str] = Field([], description="Only these metrics of the kind; all of them when empty.")
     waveforms: bool = Field(True, description="Whether it sends its waveforms.")
     packet_s: float | None = Field(None, description="Seconds of waveform in one packet.", gt=0, le=60)
+    strip_s: float | None = Field(None, description="Seconds of a strip, for kinds that record strips.", gt=0, le=60)
     wire: Literal["json", "cbor", "mixed"] = Field("mixed", description="How payloads are encoded.")
     numbered: bool = Field(True, description="False: no epoch and seq, so no receipts.")
     clock_ahead_s: float = Field(0.0, description="How far its clock is ahead of the right time.")

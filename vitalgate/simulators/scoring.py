@@ -5,7 +5,6 @@ The detector and the matching are handed in, so that the simulators need nothing
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -71,35 +70,6 @@ def stored_beats(database: psycopg.Connection[Any], device: str, channel: str, r
     ).fetchone()
     assert row is not None
     return np.asarray(row[0], np.int64)
-
-
-def wait_for_analysis(
-    parts: Sequence[Part], dsn: str, schema: str, *, patience_s: float, stillness_s: float = 15.0
-) -> bool:
-    """Wait until the beats of every recording reach its end; False when they stop coming before."""
-    wanted = {
-        (part.prop.device, channel.name): part.recording.count for part in parts for channel in part.recording.channels
-    }
-    give_up = time.monotonic() + patience_s
-    before: tuple[int, int] = (-1, -1)
-    moved = time.monotonic()
-    with psycopg.connect(dsn, autocommit=True, options=f"-c search_path={schema}_data") as database:
-        while time.monotonic() < give_up:
-            rows = database.execute(
-                "SELECT device_id, channel, max(stop_sample), count(*) FROM beat_blocks WHERE device_id = ANY(%s)"
-                " GROUP BY device_id, channel",
-                ([part.prop.device for part in parts],),
-            ).fetchall()
-            reached = {(device, channel): stop for device, channel, stop, _ in rows}
-            if all(reached.get(key, -1) >= count for key, count in wanted.items()):
-                return True
-            now = (sum(row[2] for row in rows), sum(row[3] for row in rows))
-            if now != before:
-                before, moved = now, time.monotonic()
-            elif time.monotonic() - moved > stillness_s:
-                return False
-            time.sleep(0.5)
-    return False
 
 
 def score(parts: Sequence[Part], dsn: str, schema: str, detect: Detector, match: Matcher) -> list[Scored]:
