@@ -2,7 +2,8 @@
 
 The first block of a channel begins the recording `auto-YYYYMMDD` (of its UTC day; with the rate appended when it is
 not the channel's usual one) at the sample that its start is after midnight. A block that begins where a remembered
-one ended, within the tolerance, goes on without a gap whatever its clock says; another is placed by its distance
+one ended, within the tolerance (a quarter of the
+block, at most TOLERANCE_US), goes on without a gap whatever its clock says; another is placed by its distance
 from the nearest remembered block, so that a drifting clock does not make it overlap. After RENEW_S of silence, or
 when the rate changes, the recording begins anew from midnight. A block that comes again is recognised by its start
 and length and gets the place it had.
@@ -19,7 +20,7 @@ from typing import Final, NamedTuple
 
 REMEMBERED: Final = 16
 RENEW_S: Final = 600
-TOLERANCE_US: Final = 100_000
+TOLERANCE_US: Final = 250_000
 _DAY_US: Final = 86_400_000_000
 _EPOCH: Final = dt.date(1970, 1, 1)
 
