@@ -1,0 +1,196 @@
+"""Memory records: all that the engine must not forget of one patient, as MessagePack (topic alerting.memory)."""
+
+from __future__ import annotations
+
+from array import array
+
+import msgspec
+
+from vitalgate.alerts.columns import Ref, Sources
+from vitalgate.alerts.machine import State, Term
+from vitalgate.alerts.patient import Known, Patient, Waiting
+from vitalgate.alerts.rules import Book
+from vitalgate.alerts.series import Series
+from vitalgate.alerts.track import Interval, Track
+
+FORMAT = 1
+
+_COLUMNS = ("times", "values", "ends", "source", "index", "epoch", "order", "item", "content")
+
+
+class _Track(msgspec.Struct, array_like=True):
+    columns: list[bytes]
+    """The arrays of `_COLUMNS`, little-endian; times, index and order as differences, which pack well."""
+    base: dict[str, State]
+    past: dict[str, list[Interval]]
+    """Both by the term's fingerprint, so that other limits never inherit them."""
+    base_valid: int
+    edge: int
+    ceiling: int | None
+    alternatives: list[tuple[tuple[int, int, int], list[tuple[float, tuple[int, int]]]]]
+    superseded: list[Ref]
+
+
+class _Series(msgspec.Struct, array_like=True):
+    main: _Track
+    late: _Track | None
+    arrived: int
+
+
+class _Memory(msgspec.Struct, array_like=True):
+    format: int
+    deadline: int | None
+    sources: list[tuple[str, str]]
+    series: dict[str, _Series]
+    known: dict[str, list[Known]]
+    epochs: dict[str, dict[str, int]]
+    waiting: list[Waiting]
+
+
+class _Head(msgspec.Struct, array_like=True):
+    format: int
+    deadline: int | None
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Memory).decode
+_head = msgspec.msgpack.Decoder(_Head).decode
+
+
+def pack(patient: Patient) -> bytes:
+    """The patient's memory record."""
+    _forget_sources(patient)
+    return _encode(
+        _Memory(
+            FORMAT, patient.deadline, patient.sources.names,
+            {
+                key: _Series(_pack(series.main), None if series.late is None else _pack(series.late), series.arrived)
+                for key, series in patient.series.items()
+            },
+            patient.known, patient.epochs, patient.waiting,
+        )
+    )  # fmt: skip
+
+
+def deadline(packed: bytes) -> int | None:
+    """When the packed patient must be looked at though nothing arrives, us; None when never."""
+    return _head(packed).deadline
+
+
+def unpack(packed: bytes, name: str, book: Book) -> Patient:
+    """The patient of a memory record, under the rules that hold now.
+
+    Raises
+    ------
+    msgspec.DecodeError
+        When the bytes are no memory record.
+    """
+    memory = _decode(packed)
+    patient = Patient(name, book)
+    patient.sources = Sources([(device, site) for device, site in memory.sources])
+    patient.known, patient.epochs, patient.waiting = memory.known, memory.epochs, memory.waiting
+    patient.deadline = memory.deadline
+    for key, stored in memory.series.items():
+        terms = book.by_key.get(key)
+        if terms is None:
+            continue
+        series = patient.series[key] = Series(terms, patient.sources, key.startswith("feature/"))
+        series.arrived = stored.arrived
+        _unpack(stored.main, series.main)
+        if stored.late is not None:
+            series.late = Track(terms, patient.sources, series.spans)
+            _unpack(stored.late, series.late)
+    return patient
+
+
+def next_deadline(patient: Patient, now: int) -> int | None:
+    """The earliest time at which an event of this patient is over."""
+    found: int | None = None
+    for key, series in patient.series.items():
+        if key.startswith("feature/event."):
+            for k in range(len(series.terms)):
+                due = series.deadline(k, now)
+                if due is not None and (found is None or due < found):
+                    found = due
+    return found
+
+
+def fingerprint(term: Term) -> str:
+    """Text that two terms share only if they judge alike."""
+    return repr(
+        (term.rule, term.number, term.kind, term.sign, term.limit, term.clear, term.for_us, term.clear_us, term.gap_us,
+         term.within_us, term.quiet_us)
+    )  # fmt: skip
+
+
+def _pack(track: Track) -> _Track:
+    columns = []
+    for name in _COLUMNS:
+        column = getattr(track, name)
+        if name in ("times", "order"):
+            column = array("q", [b - a for a, b in zip([0, *column], column, strict=False)])
+        columns.append(column.tobytes())
+    return _Track(
+        columns,
+        {fingerprint(term): track.base[k] for k, term in enumerate(track.terms) if track.base[k] is not None},
+        {fingerprint(term): track.past[k] for k, term in enumerate(track.terms) if track.past[k]},
+        track.base_valid, track.edge, track.ceiling,
+        [(key, list(value.items())) for key, value in track.alternatives.items()], track.superseded,
+    )  # fmt: skip
+
+
+def _unpack(stored: _Track, track: Track) -> None:
+    for name, data in zip(_COLUMNS, stored.columns, strict=True):
+        column = getattr(track, name)
+        column.frombytes(data)
+        if name in ("times", "order"):
+            total = 0
+            for k, difference in enumerate(column):
+                total += difference
+                column[k] = total
+    track.base = [_state(stored.base.get(fingerprint(term))) for term in track.terms]
+    track.past = [stored.past.get(fingerprint(term), []) for term in track.terms]
+    track.base_valid, track.edge, track.ceiling = stored.base_valid, stored.edge, stored.ceiling
+    track.alternatives = {key: dict(value) for key, value in stored.alternatives}
+    track.superseded = stored.superseded
+    track.recompute()
+
+
+def _state(stored: State) -> State:
+    return None if stored is None else tuple(stored)
+
+
+def _forget_sources(patient: Patient) -> None:
+    """Number the sources anew when many are not used any more (a recording has its own)."""
+    if len(patient.sources.names) <= 256:
+        return
+    tracks = [t for series in patient.series.values() for t in (series.main, series.late) if t is not None]
+    used: set[int] = {k for track in tracks for k in track.source}
+    refs = [ref for track in tracks for past in track.past for i in past for ref in i.evidence]
+    refs += [ref for track in tracks for ref in track.superseded]
+    refs += [ref for known in patient.known.values() for alert in known for ref in alert.evidence]
+    used |= {ref.source for ref in refs} | {w.own[1] for w in patient.waiting}
+    if 2 * len(used) > len(patient.sources.names):
+        return
+    keep = sorted(used)
+    place = {old: new for new, old in enumerate(keep)}
+    patient.sources = Sources([patient.sources.names[old] for old in keep])
+
+    def moved(ref: Ref) -> Ref:
+        return msgspec.structs.replace(ref, source=place[ref.source])
+
+    for track in tracks:
+        track.sources = patient.sources
+        track.source = array("H", [place[k] for k in track.source])
+        track.past = [
+            [msgspec.structs.replace(i, evidence=tuple(map(moved, i.evidence))) for i in past] for past in track.past
+        ]
+        track.superseded = list(map(moved, track.superseded))
+        track.alternatives = {(t, place[s], i): v for (t, s, i), v in track.alternatives.items() if s in place}
+    for known in patient.known.values():
+        for alert in known:
+            alert.evidence = tuple(map(moved, alert.evidence))
+    patient.waiting = [msgspec.structs.replace(w, own=(w.own[0], place[w.own[1]], w.own[2])) for w in patient.waiting]
+
+
+__all__ = ["FORMAT", "deadline", "fingerprint", "next_deadline", "pack", "unpack"]
