@@ -1,0 +1,252 @@
+"""The analysis gives the same final beats and features however its samples arrive, and whenever it is restarted."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vitalgate.devices.records import Message, Waveform
+from vitalgate.signal.beats import find_beats
+from vitalgate.stream.analysis_core import AnalysisCore, BeatsResult, Job
+from vitalgate.stream.analysis_features import FeatureResult
+from vitalgate.stream.analysis_line import Packet, packet_of
+from vitalgate.stream.analysis_records import beats_document, feature_document, read_beats, read_feature
+
+FS = 250
+SECONDS = 75
+START_US = 1_790_000_000_000_000
+
+
+def _ecg(seconds: float = SECONDS, seed: int = 3) -> np.ndarray:
+    """Raw samples (200 a mV): R waves at a varying rate, with one pause of 3 s, on a little noise."""
+    rng = np.random.default_rng(seed)
+    n = int(seconds * FS)
+    signal = rng.normal(0, 4, n)
+    at = 0.5
+    while at < seconds - 0.1:
+        centre = at * FS
+        where = np.arange(max(0, int(centre) - 30), min(n, int(centre) + 30))
+        signal[where] += 250 * np.exp(-(((where - centre) / 4.0) ** 2))
+        at += 3.0 if 40 < at < 41 else 0.8 + 0.05 * rng.standard_normal()
+    return np.round(signal).astype("<i4")
+
+
+def _message(first: int, samples: np.ndarray, seq: int) -> Message:
+    block = Waveform(
+        0, "ecg.II", "r1", first, len(samples), START_US + first * 1_000_000 // FS, FS, 1, 200.0, 0.0, "mV",
+        samples.astype("<i4").tobytes(),
+    )  # fmt: skip
+    return Message("d1", "waveforms", seq, START_US, "t", "e", seq, 1, seq, False, 0, b"", b"", waveforms=[block])
+
+
+def _split(samples: np.ndarray, edges: list[int]) -> list[Message]:
+    cuts = [0, *sorted(set(edges)), len(samples)]
+    pairs = [(a, b) for a, b in zip(cuts, cuts[1:], strict=False) if a < b]
+    return [_message(a, samples[a:b], seq) for seq, (a, b) in enumerate(pairs)]
+
+
+@dataclass
+class World:
+    """What has been published and stored, as topics and database would have it."""
+
+    core: AnalysisCore = field(default_factory=AnalysisCore)
+    beats: dict[int, BeatsResult] = field(default_factory=dict)
+    features: dict[tuple[str, int], FeatureResult] = field(default_factory=dict)
+    stored: list[Packet] = field(default_factory=list)
+    log: list[Message] = field(default_factory=list)
+
+    def deliver(self, message: Message, *, partial: bool = False, op: str = "add") -> None:
+        self.log.append(message)
+        self.stored += [packet for w in message.waveforms if (packet := packet_of(message, w)) is not None]
+        self.core.take(
+            "p1", message, op=op, partition=0, offset=len(self.log), partial=partial, now_us=len(self.log)
+        )
+        self.work()
+
+    def history(self, job: Job) -> list[Packet]:
+        if job.complete:
+            return []
+        return sorted((p for p in self.stored if p.stop > job.first and p.first < job.stop), key=lambda p: p.order)
+
+    def work(self) -> None:
+        for job in self.core.jobs():
+            beats, features = self.core.run(job, self.history(job))
+            for result in beats:
+                known = self.beats.get(result.block)
+                assert known is None or result.revision >= known.revision
+                self.beats[result.block] = result
+            for feature in features:
+                if feature.withdrawn:
+                    self.features.pop(feature.identity, None)
+                else:
+                    self.features[feature.identity] = feature
+
+    def finish(self) -> None:
+        self.core.go_idle(10**18)
+        self.work()
+
+    def restart(self, lookback: int) -> None:
+        """As a killed worker comes back: the last packets, and what was published, are read again."""
+        self.core = AnalysisCore()
+        for number, message in list(enumerate(self.log, 1))[-lookback:]:
+            self.core.take(
+                "p1", message, op="add", partition=0, offset=number, partial=len(self.log) > lookback, now_us=number
+            )
+        for result in self.beats.values():
+            key, number, block, digest = read_beats(beats_document(result))
+            self.core.restore(key, number, block, digest, 0)
+        for feature in self.features.values():
+            again = read_feature(feature_document(feature))
+            assert again == feature
+            self.core.restore_feature(again)
+        self.work()
+
+    def result(self) -> tuple[dict[int, tuple[tuple[int, int, float | None], ...]], dict[tuple[str, int], float | None]]:
+        return (
+            {block: result.beats for block, result in sorted(self.beats.items()) if result.present},
+            {identity: feature.value for identity, feature in sorted(self.features.items())},
+        )
+
+
+def _once(samples: np.ndarray) -> World:
+    world = World()
+    world.deliver(_message(0, samples, 0))
+    world.finish()
+    return world
+
+
+@pytest.fixture(scope="module")
+def samples() -> np.ndarray:
+    return _ecg()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(samples: np.ndarray) -> World:
+    return _once(samples)
+
+
+def test_beats_are_those_of_the_detector_on_the_whole_recording(samples: np.ndarray, undisturbed: World) -> None:
+    [expected] = find_beats((samples / np.float32(200)).astype(np.float32), FS)
+    found = [sample for result in undisturbed.beats.values() for sample, _, _ in result.beats]
+    assert found == expected.tolist()
+    assert len(found) > 80
+
+
+def test_pause_rate_and_variability_are_found(undisturbed: World) -> None:
+    names = {name for name, _ in undisturbed.features}
+    assert {"heart_rate", "event.pause", "hrv_60s.rmssd", "hrv_60s.sdnn", "hrv_60s.rr_mean"} <= names
+    [pause] = [feature for feature in undisturbed.features.values() if feature.name == "event.pause"]
+    assert pause.value == pytest.approx(3.0, abs=0.1)
+    rates = [feature.value for feature in undisturbed.features.values() if feature.name == "heart_rate"]
+    assert all(rate is not None and 55 < rate < 85 for rate in rates)
+
+
+def test_times_follow_from_the_packet_that_holds_the_beat(undisturbed: World) -> None:
+    for result in undisturbed.beats.values():
+        for sample, time_us, _ in result.beats:
+            assert time_us == START_US + sample * 1_000_000 // FS
+
+
+edges = st.lists(st.integers(1, SECONDS * FS - 1), min_size=1, max_size=25)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(edges, st.randoms(use_true_random=False), st.floats(0, 1))
+def test_any_split_and_order_gives_the_same(
+    samples: np.ndarray, undisturbed: World, cuts: list[int], rng: random.Random, disorder: float
+) -> None:
+    messages = _split(samples, cuts)
+    order = sorted(range(len(messages)), key=lambda i: i + disorder * len(messages) * rng.random())
+    world = World()
+    for i in order:
+        world.deliver(messages[i])
+        if rng.random() < 0.2:
+            world.deliver(messages[i])  # delivered twice
+        if rng.random() < 0.2:
+            world.finish()  # goes quiet, and on again
+    world.finish()
+    assert world.result() == undisturbed.result()
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(edges, st.randoms(use_true_random=False), st.integers(1, 12))
+def test_restarts_change_nothing(
+    samples: np.ndarray, undisturbed: World, cuts: list[int], rng: random.Random, lookback: int
+) -> None:
+    world = World()
+    for message in _split(samples, cuts):
+        world.deliver(message, partial=True)
+        if rng.random() < 0.3:
+            world.restart(lookback)
+    world.finish()
+    assert world.result() == undisturbed.result()
+
+
+def test_a_correction_replaces_its_stretch_whatever_the_order(samples: np.ndarray) -> None:
+    wrong = samples.copy()
+    wrong[20 * FS : 25 * FS] = 0
+    correction = _message(20 * FS, samples[20 * FS : 25 * FS], 1)
+    late, early = World(), World()
+    for message in (_message(0, wrong, 0), correction):
+        late.deliver(message)
+    late.finish()
+    for message in (correction, _message(0, wrong, 0)):
+        early.deliver(message)
+    early.finish()
+    assert late.result() == early.result() == _once(samples).result()
+
+
+def test_a_gap_is_no_pause(samples: np.ndarray) -> None:
+    world = World()
+    world.deliver(_message(0, samples[: 30 * FS], 0))
+    world.deliver(_message(36 * FS, samples[36 * FS : 60 * FS], 1))
+    world.finish()
+    pauses = [feature for feature in world.features.values() if feature.name == "event.pause"]
+    assert [round(pause.value or 0) for pause in pauses] == [3]
+    assert not any(name == "event.asystole" for name, _ in world.features)
+
+
+def test_what_is_taken_from_a_patient_is_withdrawn(samples: np.ndarray) -> None:
+    world = World()
+    messages = [_message(a * FS, samples[a * FS : (a + 15) * FS], a) for a in range(0, 75, 15)]
+    for message in messages:
+        world.deliver(message)
+    world.finish()
+    assert world.features
+    world.stored.clear()
+    for message in messages:
+        world.core.take("p1", message, op="remove", partition=0, offset=99, partial=False, now_us=99)
+    world.core.go_idle(10**18)
+    world.work()
+    assert not world.features
+    assert all(not result.beats and not result.present for result in world.beats.values())
+
+
+def test_other_channels_and_units_are_left_alone() -> None:
+    core = AnalysisCore()
+    message = _message(0, _ecg(20), 0)
+    message.waveforms[0].channel = "pleth"
+    core.take("p1", message, op="add", partition=0, offset=1, partial=False, now_us=1)
+    message.waveforms[0].channel, message.waveforms[0].unit = "ecg.II", "%"
+    core.take("p1", message, op="add", partition=0, offset=1, partial=False, now_us=1)
+    assert core.lines() == 0
+
+
+def test_memory_is_bounded() -> None:
+    world = World()
+    samples = _ecg(700)
+    for a in range(0, 700, 5):
+        world.deliver(_message(a * FS, samples[a * FS : (a + 5) * FS], a))
+    [state] = world.core._states.values()
+    held = sum(packet.samples.nbytes for packet in state.line.packets)
+    held += sum(block.present.nbytes + block.beats.nbytes for block in state.blocks.values())
+    assert held < 320 * 1024
+    world.core.go_idle(10**18)
+    world.work()
+    world.core.retire(10**18)
+    assert world.core.lines() == 0
