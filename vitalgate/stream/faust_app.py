@@ -57,7 +57,7 @@ class RunConsumer(_Consumer):
             await self.perform_seek()
             return
         usable = (unpaused or set()) | self._buffered_partitions
-        for tp, records in found.items():
+        for tp, records in (found or {}).items():
             if self._changed(generation):
                 break
             if records and tp in usable:

@@ -123,7 +123,10 @@ class _Harness:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._pulse())
             context = Context(worker.name, self.slot, settings, self.producer, self.acker, self.health)
-            await self.delivery.patiently("looking for topics", lambda: check_partitions(worker.topics, settings.kafka))
+            await self.delivery.patiently(
+                "looking for topics",
+                lambda: check_partitions(worker.topics, settings.kafka, equal=worker.co_partitioned),
+            )
             await self.delivery.patiently("starting", lambda: worker.start(context))
             self.app = app = make_app(worker, settings, self.slot)
             channel = make_channel(app, worker, settings)
@@ -209,12 +212,12 @@ class _Harness:
     async def _on_assigned(self, *args: Any, **_: Any) -> None:
         assigned: set[TP] = args[1]
         by_topic = {name: frozenset(tp.partition for tp in assigned if tp.topic == name) for name in self.names}
-        if len(set(by_topic.values())) > 1:
+        if self.worker.co_partitioned and len(set(by_topic.values())) > 1:
             log.critical(
                 "topics were not assigned together", extra={"assigned": {k: sorted(v) for k, v in by_topic.items()}}
             )
             _leave(EXIT_UNEXPECTED)
-        self.assigned = next(iter(by_topic.values()))
+        self.assigned = frozenset().union(*by_topic.values())
         if self.assigned_round == self.round:  # never seen without a revocation before; then this makes up for it
             self.round += 1
             self.buffer.clear()

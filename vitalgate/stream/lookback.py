@@ -126,6 +126,27 @@ async def read(
         await asyncio.to_thread(consumer.close)
 
 
+def fetch(kafka: KafkaSettings, topic: Topic, partition: int, offset: int) -> bytes | None:
+    """Value of one record, blocking; None when it is no longer kept or Kafka does not answer within seconds."""
+    consumer = Consumer(reader_configuration(kafka))
+    try:
+        consumer.assign([TopicPartition(full(topic, kafka), partition, offset)])
+        until = time.monotonic() + _ANSWER_S
+        while time.monotonic() < until:
+            message: Any = consumer.poll(_POLL_S)
+            if message is None:
+                continue
+            if message.error() is not None:
+                if message.error().code() == KafkaError._PARTITION_EOF:
+                    return None
+                continue
+            value: bytes | None = message.value()
+            return value if message.offset() == offset else None
+        return None
+    finally:
+        consumer.close()
+
+
 async def committed(
     kafka: KafkaSettings, group: str, topic: Topic, partitions: frozenset[int]
 ) -> dict[int, int | None]:

@@ -41,8 +41,8 @@ def _counts(topics: Sequence[Topic], kafka: KafkaSettings) -> dict[str, int]:
     return counts
 
 
-async def check_partitions(topics: Sequence[Topic], kafka: KafkaSettings) -> None:
-    """See that topics that are read together have as many partitions as each other.
+async def check_partitions(topics: Sequence[Topic], kafka: KafkaSettings, *, equal: bool = True) -> None:
+    """See that topics are there and, with `equal`, have as many partitions as each other.
 
     Raises
     ------
@@ -52,7 +52,7 @@ async def check_partitions(topics: Sequence[Topic], kafka: KafkaSettings) -> Non
         When the counts differ: the same key would then be handled by two processes.
     """
     counts = await partition_counts(topics, kafka)
-    if len(set(counts.values())) > 1:
+    if equal and len(set(counts.values())) > 1:
         raise ValueError(
             f"topics read together must have the same number of partitions, but have {counts}; "
             "a partition count cannot be changed later: make the topic anew under another prefix"

@@ -62,7 +62,9 @@ class Worker:
     name: ClassVar[str]
     """Kafka group and slot are made from it."""
     topics: ClassVar[tuple[Topic, ...]]
-    """Read together; all must have the same partition count, and a process gets the same numbers of each."""
+    """Read together; a process gets the same partition numbers of each."""
+    co_partitioned: ClassVar[bool] = True
+    """False: the topics may differ in their partition counts, and then need not go together."""
     deferred: ClassVar[bool] = False
     """True: the return of ``handle`` acknowledges nothing; the worker tells ``context.acker`` what is durable."""
     tick_s: ClassVar[float | None] = None

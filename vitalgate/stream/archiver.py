@@ -1,0 +1,55 @@
+"""`archiver`: beats, features, alerts and the audit trail from their topics into their tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import orjson
+
+from vitalgate.config import topics
+from vitalgate.storage.archive import Archive
+from vitalgate.stream.database import DatabaseThread
+from vitalgate.stream.worker import Context, Record, Worker
+from vitalgate.telemetry import metrics
+
+
+class Archiver(Worker):
+    """Every table takes a record once by its identity, and of two revisions the higher: a repeat changes nothing."""
+
+    name = "archiver"
+    topics = (topics.BEATS, topics.FEATURES, topics.ALERTS, topics.AUDIT)
+    co_partitioned = False
+
+    async def start(self, context: Context) -> None:
+        """Connect to the database."""
+        await super().start(context)
+        if not hasattr(self, "archive"):
+            self.database = DatabaseThread("archiver")
+            self.archive = Archive(context.settings.database)
+        await self.database.call(self.archive.open)
+
+    async def handle(self, batch: list[Record]) -> None:
+        """One transaction for each topic."""
+        writers: dict[str, Callable[[Sequence[Any]], int]] = {
+            topics.BEATS.name: self.archive.beats,
+            topics.FEATURES.name: self.archive.features,
+            topics.ALERTS.name: self.archive.alerts,
+        }
+        began = time.monotonic()
+        by_topic: dict[str, list[bytes]] = {}
+        for record in batch:
+            if record.value is not None:
+                by_topic.setdefault(record.topic, []).append(record.value)
+        for name, values in by_topic.items():
+            if name == topics.AUDIT.name:
+                await self.database.call(self.archive.audit, values)
+            else:
+                await self.database.call(writers[name], [orjson.loads(value) for value in values])
+        metrics.BATCH_SECONDS.observe(time.monotonic() - began)
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        await self.database.call(self.archive.close)
+        self.database.close()
