@@ -190,6 +190,11 @@ class LocalSettings(_Section):
     postgres_bin: str = Field(
         "", description="Folder of PostgreSQL's `postgres` and `initdb`; empty looks for the best one there is."
     )
+    copies: str = Field(
+        "",
+        description="More than one of a process, such as `intake=2,gateway=2`: intake-1 runs beside intake, in slot 1.",
+        pattern=r"^([a-z]+=[1-9][0-9]?(,[a-z]+=[1-9][0-9]?)*)?$",
+    )
     ready_timeout_s: float = Field(60.0, description="How long `up` waits for a process to become ready.", gt=0)
     log_max_mb: int = Field(20, description="A log file above this is moved to NAME.log.1; three are kept.", ge=1)
 

@@ -100,8 +100,8 @@ class Child:
         self.last_exit: int | None = None
         self.problem = ""
         self.changed = asyncio.Event()
-        #: Read end of a pipe that the process waits at; None once it may go on.
-        self.gate: int | None = None
+        #: Where the process waits after its start; None once it may go on.
+        self.gate: Gate | None = None
         self._lock_fd = lock_fd
         self._wanted = False
         self._wake = asyncio.Event()
@@ -195,8 +195,8 @@ class Child:
         keep: tuple[int, ...] = () if self._lock_fd is None else (self._lock_fd,)
         env = {**os.environ, **spec.env}
         if self.gate is not None:
-            keep = (*keep, self.gate)
-            env["VITALGATE_START_GATE"] = str(self.gate)
+            keep = (*keep, self.gate.descriptor)
+            env |= self.gate.environment
         self.log.touch(mode=0o600)
         identity = spec.identity
         hook = None
@@ -238,15 +238,20 @@ class Child:
 
 
 class Gate:
-    """Holds processes that have started until what they rely on is there."""
+    """Holds processes that have started until what they rely on is there: the end of a pipe, which opening closes."""
 
     def __init__(self) -> None:
-        self._read_end, self._write_end = os.pipe()
+        self.descriptor, self._write_end = os.pipe()
         self._held: list[Child] = []
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Tells a process where to wait."""
+        return {"VITALGATE_START_GATE": str(self.descriptor)}
 
     def hold(self, child: Child) -> None:
         """Let a child, and all that it becomes until the gate opens, wait."""
-        child.gate = self._read_end
+        child.gate = self
         self._held.append(child)
 
     def open(self) -> None:
@@ -254,4 +259,4 @@ class Gate:
         for child in self._held:
             child.gate = None
         os.close(self._write_end)
-        os.close(self._read_end)
+        os.close(self.descriptor)

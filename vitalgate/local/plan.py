@@ -71,9 +71,11 @@ def choose(loaded: Loaded, only: Collection[str] | None, layout: Layout, state: 
     ]
 
 
-def own_processes(only: Collection[str] | None) -> list[processes.Process]:
-    """Our processes to start."""
-    return [process for process in processes.ALL if only is None or process.name in only]
+def own_processes(only: Collection[str] | None, copies: str = "") -> list[processes.Process]:
+    """Our processes to start; a name in ``only`` stands for all its copies."""
+    return [
+        process for process in processes.with_copies(copies) if only is None or process.name.partition("-")[0] in only
+    ]
 
 
 def part_probes(settings: Settings, only: Collection[str] | None) -> dict[str, probes.Probe]:

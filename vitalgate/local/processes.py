@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vitalgate.local import probes
 from vitalgate.local.child import Spec
+from vitalgate.local.errors import StackError
 from vitalgate.local.ports import HOST, Ports
 
 WORKERS = ("intake", "recorder", "analysis", "alerting", "auditor", "archiver")
@@ -22,6 +23,7 @@ class Process:
 
     name: str
     arguments: tuple[str, ...]
+    slot: int = 0
 
     @property
     def module(self) -> str:
@@ -31,10 +33,11 @@ class Process:
     def exists(self) -> bool:
         """Whether the subcommand is there."""
         if self.arguments[0] == "worker":
-            found = importlib.util.find_spec(f"vitalgate.stream.{self.name}")
+            name = self.arguments[1]
+            found = importlib.util.find_spec(f"vitalgate.stream.{name}")
             if not found or not found.origin:
                 return False
-            return f"class {self.name.capitalize()}" in Path(found.origin).read_text(encoding="utf-8")
+            return f"class {name.capitalize()}" in Path(found.origin).read_text(encoding="utf-8")
         return importlib.util.find_spec(self.module) is not None
 
 
@@ -47,13 +50,42 @@ ALL = (
 )
 
 
+#: Processes that may run more than once, with the setting that tells one from the other.
+_SLOT = {"gateway": "VITALGATE_GATEWAY_SLOT", **dict.fromkeys(WORKERS, "VITALGATE_WORKER_SLOT")}
+#: The auditor makes one chain; a second one would have nothing to do.
+_SINGLE = ("auditor",)
+
+
+def with_copies(copies: str) -> list[Process]:
+    """All processes, some more than once: ``intake=2`` adds `intake-1` in slot 1.
+
+    Raises
+    ------
+    StackError
+        For a process that is not there or runs once only.
+    """
+    wanted = dict(entry.split("=") for entry in copies.split(",") if entry)
+    for name in wanted:
+        if name not in _SLOT or name in _SINGLE:
+            several = ", ".join(name for name in _SLOT if name not in _SINGLE)
+            raise StackError(
+                f"local.copies names {name!r}, of which there is one at most; several may run of {several}"
+            )
+    return [
+        process if slot == 0 else Process(f"{process.name}-{slot}", process.arguments, slot)
+        for process in ALL
+        for slot in range(int(wanted.get(process.name, 1)))
+    ]
+
+
 def spec(process: Process, ports: Ports, env: Mapping[str, str]) -> Spec:
     """How to run one of our processes; ``env`` carries the settings."""
     port = ports.take(f"health-{process.name}")
+    slot = {_SLOT[process.arguments[-1]]: str(process.slot)} if process.slot else {}
     return Spec(
         name=process.name,
         argv=(sys.executable, "-m", "vitalgate.cli", *process.arguments),
-        env={**env, "VITALGATE_HEALTH_HOST": HOST, "VITALGATE_HEALTH_PORT": str(port)},
+        env={**env, **slot, "VITALGATE_HEALTH_HOST": HOST, "VITALGATE_HEALTH_PORT": str(port)},
         probe=functools.partial(probes.http_ready, HOST, port),
         grace_s=15.0,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import importlib
 import json
 import logging
 import os
@@ -28,6 +29,7 @@ from vitalgate.local.errors import StackError
 from vitalgate.local.layout import Layout, State, write_stack_file
 from vitalgate.local.plan import Part, choose, own_processes, part_probes
 from vitalgate.local.ports import Ports
+from vitalgate.local.topics import create_topics
 
 log = logging.getLogger("vitalgate.local.supervisor")
 _LOCK_WAIT_S = 15.0
@@ -187,7 +189,8 @@ class Supervisor:
 
     async def _start_own(self, waits: dict[str, list[asyncio.Task[None]]], ports: Ports, timeout: float) -> None:
         """Start our processes with the parts, and let them go on once topics and tables are there."""
-        wanted = own_processes(self.request.only)
+        assert self.loaded is not None
+        wanted = own_processes(self.request.only, self.loaded.settings.local.copies)
         only = self.request.only
         if not wanted and only is not None:
             return
@@ -221,10 +224,9 @@ class Supervisor:
         return env
 
     async def _topics(self, after: list[asyncio.Task[None]]) -> None:
-        from vitalgate.local.topics import create_topics
-
         assert self.loaded is not None
-        await asyncio.gather(*after)
+        # The library is imported while Kafka starts.
+        await asyncio.gather(asyncio.to_thread(importlib.import_module, "kafka.admin"), *after)
         began = time.monotonic()
         created = await asyncio.to_thread(create_topics, self.loaded.settings.kafka)
         log.info("%d topics created in %.2f s", len(created), time.monotonic() - began)
@@ -234,15 +236,24 @@ class Supervisor:
         if not migrate.exists():
             log.warning("no migrations yet")
             return
-        await asyncio.gather(*after)
-        began = time.monotonic()
         path = self.layout.log("migrate")
+        gate = Gate()
         with path.open("ab") as stream:
-            done = await asyncio.create_subprocess_exec(
+            running = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "vitalgate.cli", *migrate.arguments,
-                stdin=asyncio.subprocess.DEVNULL, stdout=stream, stderr=stream, env={**os.environ, **env},
+                stdin=asyncio.subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True,
+                env={**os.environ, **env, **gate.environment}, pass_fds=(gate.descriptor,),
             )  # fmt: skip
-        if code := await done.wait():
+        try:
+            await asyncio.gather(*after)
+            gate.open()
+            began = time.monotonic()
+            code = await running.wait()
+        except BaseException:
+            running.kill()
+            await running.wait()
+            raise
+        if code:
             raise StackError(f"`vitalgate migrate` failed with exit status {code}:\n{logs.tail(path)}")
         log.info("migrated in %.2f s", time.monotonic() - began)
 
