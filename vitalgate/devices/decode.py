@@ -25,7 +25,6 @@ SELF_DESCRIBED: Final = b"\xd9\xd9\xf7"
 FIRST_ARRAY_TAG: Final = 64
 LAST_ARRAY_TAG: Final = 87
 _BOM: Final = b"\xef\xbb\xbf"
-_SPACE_BEFORE_COLON: Final = (b" :", b"\t:", b"\n:", b"\r:")
 
 
 class TypedArray(NamedTuple):
@@ -82,7 +81,7 @@ def _json(payload: bytes) -> Any:
     keys = _count_keys(document, 0)
     # Every key's closing quote stands right before its colon unless white space lies between. So when there is no
     # such white space and no more `":` than keys that came out, no key was written twice. Else look closely.
-    if payload.count(b'":') != keys or any(spaced in payload for spaced in _SPACE_BEFORE_COLON):
+    if payload.count(b'":') != keys or b" :" in payload or b"\t:" in payload or b"\n:" in payload or b"\r:" in payload:
         _json_slowly(payload)
     return document
 
@@ -102,7 +101,13 @@ def _count_keys(value: Any, depth: int) -> int:
     if type(value) is list:
         for inner in value:
             kind = type(inner)
-            if kind is dict or kind is list:
+            if kind is dict:
+                keys += len(inner)
+                for name, deeper in inner.items():
+                    kind = type(deeper)
+                    if kind is dict or (kind is list and name != "samples"):
+                        keys += _count_keys(deeper, depth + 2)
+            elif kind is list:
                 keys += _count_keys(inner, depth + 1)
     return keys
 
