@@ -61,9 +61,7 @@ def waveform(
     """A validated block; its start follows from its first sample unless given."""
     start = T0 + first * SECOND // rate if start_us is None else start_us
     data = np.asarray(samples, dtype="<i4")
-    return Waveform(
-        item, channel, recording, first, len(data), start, rate, 1, gain, 0.0, "mV", data.tobytes(), **more
-    )
+    return Waveform(item, channel, recording, first, len(data), start, rate, 1, gain, 0.0, "mV", data.tobytes(), **more)
 
 
 class Log:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -19,12 +19,11 @@ from vitalgate.storage.session import Session
 
 Record = Mapping[str, Any]
 
-#: Start times of one block in two revisions differ by the drift of a clock, not by more than this.
-WINDOW = timedelta(days=7)
 
-_BEATS = """
-    CREATE TEMP TABLE IF NOT EXISTS beats_in (LIKE beat_blocks INCLUDING DEFAULTS); TRUNCATE beats_in
+_MAKE_BLOCKS = """
+    CREATE TEMP TABLE IF NOT EXISTS blocks_in (LIKE beat_blocks INCLUDING DEFAULTS); TRUNCATE blocks_in
 """
+_MAKE_BEATS = "CREATE TEMP TABLE IF NOT EXISTS beats_in (LIKE beats INCLUDING DEFAULTS); TRUNCATE beats_in"
 _FEATURES = """
     CREATE TEMP TABLE IF NOT EXISTS features_in (LIKE features INCLUDING DEFAULTS); TRUNCATE features_in
 """
@@ -56,7 +55,17 @@ class Archive:
         """Store records of patient.beats; returns how many blocks are new or replaced an older revision."""
         newest = _newest(records, ("device_id", "recording", "channel", "algorithm", "block"))
         rows = [_checked("patient.beats", _beat_row, record) for record in newest]
-        return self._replace("beats_in", _BEATS, BEAT_COLUMNS, rows, BEATS_DELETE, BEATS_INSERT)
+        if not rows:
+            return 0
+        beats = [row for record in newest for row in _checked("patient.beats", _beats_of, record)]
+        with self._session.transaction() as connection:
+            _load(connection, "blocks_in", _MAKE_BLOCKS, BLOCK_COLUMNS, rows)
+            _load(connection, "beats_in", _MAKE_BEATS, BEAT_COLUMNS, beats)
+            connection.execute(BEATS_DELETE)
+            connection.execute(BLOCKS_DELETE)
+            changed = connection.execute(BLOCKS_INSERT).rowcount
+            connection.execute(BEATS_INSERT)
+            return changed
 
     def features(self, records: Sequence[Record]) -> int:
         """Store records of patient.features; returns how many are new or replaced an older revision."""
@@ -105,14 +114,17 @@ def _load(connection: Connection, table: str, make: str, columns: str, rows: Seq
             copy.write_row(row)
 
 
-BEAT_COLUMNS = (
+BLOCK_COLUMNS = (
     "time, device_id, recording, channel, algorithm, block, revision, algorithm_version, first_sample, stop_sample, rate,"
-    " inputs, quality, samples, times, kinds, rr_ms, patient_id"
+    " inputs, quality, beats, first_beat, last_beat, patient_id"
 )
+BEAT_COLUMNS = "time, device_id, channel, recording, algorithm, block, sample, kind, rr_ms"
 FEATURE_COLUMNS = (
     "time, device_id, recording, channel, name, algorithm, first_sample, stop_sample, end_time, value, unit,"
     " algorithm_version, revision, withdrawn, detail, patient_id"
 )
+#: Start times of one block in two revisions differ by the drift of a clock, not by as much as a week; the bound spares
+#: looking into every partition.
 _BEAT_KEY = (
     "t.device_id = n.device_id AND t.recording = n.recording AND t.channel = n.channel AND t.algorithm = n.algorithm"
     " AND t.block = n.block AND t.time BETWEEN n.time - interval '7 days' AND n.time + interval '7 days'"
@@ -122,11 +134,25 @@ _FEATURE_KEY = (
     " AND t.algorithm = n.algorithm AND t.first_sample = n.first_sample"
     " AND t.time BETWEEN n.time - interval '7 days' AND n.time + interval '7 days'"
 )
-BEATS_DELETE = f"DELETE FROM beat_blocks t USING beats_in n WHERE {_BEAT_KEY} AND t.revision < n.revision"  # noqa: S608
-BEATS_INSERT = (
-    f"INSERT INTO beat_blocks ({BEAT_COLUMNS}) SELECT {BEAT_COLUMNS} FROM beats_in n"  # noqa: S608
+BEATS_DELETE = f"""
+    DELETE FROM beats b USING beat_blocks t, blocks_in n
+    WHERE {_BEAT_KEY} AND t.revision < n.revision AND b.device_id = t.device_id AND b.channel = t.channel
+      AND b.recording = t.recording AND b.algorithm = t.algorithm AND b.block = t.block
+      AND b.time BETWEEN t.first_beat AND t.last_beat
+"""  # noqa: S608  constants only
+BLOCKS_DELETE = f"DELETE FROM beat_blocks t USING blocks_in n WHERE {_BEAT_KEY} AND t.revision < n.revision"  # noqa: S608
+BLOCKS_INSERT = (
+    f"INSERT INTO beat_blocks ({BLOCK_COLUMNS}) SELECT {BLOCK_COLUMNS} FROM blocks_in n"  # noqa: S608
     f" WHERE NOT EXISTS (SELECT FROM beat_blocks t WHERE {_BEAT_KEY})"
 )
+#: Only those of blocks that went in: a block in the table under the very revision and time that was just loaded.
+BEATS_INSERT = f"""
+    INSERT INTO beats ({BEAT_COLUMNS}) SELECT {BEAT_COLUMNS} FROM beats_in b
+    WHERE EXISTS (SELECT FROM beat_blocks t JOIN blocks_in n ON {_BEAT_KEY} AND t.revision = n.revision
+                  WHERE n.device_id = b.device_id AND n.recording = b.recording AND n.channel = b.channel
+                    AND n.algorithm = b.algorithm AND n.block = b.block)
+    ON CONFLICT DO NOTHING
+"""  # noqa: S608  constants only
 FEATURES_DELETE = f"DELETE FROM features t USING features_in n WHERE {_FEATURE_KEY} AND t.revision < n.revision"  # noqa: S608
 FEATURES_INSERT = (
     f"INSERT INTO features ({FEATURE_COLUMNS}) SELECT {FEATURE_COLUMNS} FROM features_in n"  # noqa: S608
@@ -184,13 +210,22 @@ def _time(text: str | None) -> datetime | None:
 
 
 def _beat_row(r: Record) -> tuple[Any, ...]:
-    beats = r["beats"]
-    rate = r["rate"]
+    times = [time for beat in r["beats"] if (time := _time(beat["time"])) is not None]
     return (
         _time(r["start"]), r["device_id"], r["recording"], r["channel"], r["algorithm"], r["block"], r["revision"],
-        str(r["algorithm_version"]), r["first_sample"], r["stop_sample"], str(rate), _json(r.get("inputs")),
-        _json(r.get("quality")), [b["sample"] for b in beats], [_time(b["time"]) for b in beats],
-        [b["kind"] for b in beats], [b.get("rr_ms") for b in beats], r.get("patient"),
+        str(r["algorithm_version"]), r["first_sample"], r["stop_sample"], str(r["rate"]), _json(r.get("inputs")),
+        _json(r.get("quality")), len(r["beats"]), min(times, default=None),
+        max(times, default=None), r.get("patient"),
+    )  # fmt: skip
+
+
+def _beats_of(r: Record) -> tuple[tuple[Any, ...], ...]:
+    return tuple(
+        (
+            _time(beat["time"]), r["device_id"], r["channel"], r["recording"], r["algorithm"], r["block"], beat["sample"],
+            beat["kind"], beat.get("rr_ms"),
+        )
+        for beat in r["beats"]
     )  # fmt: skip
 
 

@@ -147,26 +147,23 @@ def _check(done: dict[int, tuple[str, str]], known: list[Migration]) -> None:
 def _apply(
     connection: Connection, where: Names, migration: Migration, form: forms.FormName, settings: DatabaseSettings
 ) -> None:
-    timed = "" if form == "timescale" else "PARTITION BY RANGE (time)"
-    sql = where.fill(migration.sql)
-    for table in forms.directives(sql):
-        clause = timed and f"PARTITION BY RANGE ({table.column})"
+    sql = _of_form(where.fill(migration.sql), form)
+    tables = forms.directives(sql)
+    for table in tables:
+        clause = f"PARTITION BY RANGE ({table.column})" if form == "plain" else ""
         sql = re.sub(rf"(CREATE TABLE [\w.]+\.{table.name} \(.*?\)) \{{timed\}};", rf"\1 {clause};", sql, flags=re.S)
-    for statement in _sections(sql, form):
-        connection.execute(statement.encode())
-    for table in forms.directives(sql):
+    connection.execute(sql.encode())
+    for table in tables:
         forms.give(connection, where, table, form, settings)
 
 
-def _sections(sql: str, form: str) -> list[str]:
+def _of_form(sql: str, form: str) -> str:
     """The text without the parts marked for the other form (`--@form NAME` … `--@form end`)."""
     kept: list[str] = []
     current = ""
     for line in sql.splitlines():
         if line.startswith("--@form "):
-            current = line.split()[1]
-            current = "" if current == "end" else current
-            continue
-        if not current or current == form:
+            current = line.split()[1].removesuffix("end")
+        elif current in ("", form):
             kept.append(line)
-    return ["\n".join(kept)]
+    return "\n".join(kept)

@@ -96,7 +96,7 @@ class Work:
             publics.readings(
                 message.device, self.message_id(message), message.trace, publics.moment(message.received_us), entries
             )
-            for message, entries in self._entries.values()
+            for message, entries in sorted(self._entries.values(), key=lambda held: held[0].offset)
         ]
 
 

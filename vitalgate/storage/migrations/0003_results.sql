@@ -14,15 +14,28 @@ CREATE TABLE {data}.beat_blocks (
     rate              text NOT NULL,
     inputs            jsonb,
     quality           jsonb,
-    samples           bigint[] NOT NULL,
-    times             timestamptz[] NOT NULL,
-    kinds             text[] NOT NULL,
-    rr_ms             double precision[] NOT NULL,
+    beats             integer NOT NULL,
+    first_beat        timestamptz,
+    last_beat         timestamptz,
     patient_id        text,
     CONSTRAINT beat_blocks_key PRIMARY KEY (device_id, recording, channel, algorithm, block, time)
 ) {timed};
 CREATE INDEX beat_blocks_time ON {data}.beat_blocks (device_id, time);
 --@timed beat_blocks time segmentby=device_id orderby=time,block
+
+CREATE TABLE {data}.beats (
+    time              timestamptz NOT NULL,
+    device_id         text NOT NULL,
+    channel           text NOT NULL,
+    recording         text NOT NULL,
+    algorithm         text NOT NULL,
+    block             bigint NOT NULL,
+    sample            bigint NOT NULL,
+    kind              text NOT NULL,
+    rr_ms             double precision,
+    CONSTRAINT beats_key PRIMARY KEY (device_id, channel, time, recording, algorithm, sample)
+) {timed};
+--@timed beats time segmentby=device_id,channel orderby=time,sample
 
 CREATE TABLE {data}.features (
     time              timestamptz NOT NULL,
@@ -95,3 +108,15 @@ CREATE TABLE {data}.audit_events (
 ) {timed};
 CREATE INDEX audit_events_entity ON {data}.audit_events (entity_type, entity_id, time);
 --@timed audit_events time append_only
+
+-- The trail only grows. The owner's own rights go too, so that a mistake in our code cannot do what it must not.
+CREATE FUNCTION {data}.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'the audit trail is append-only: % on % is refused', TG_OP, TG_TABLE_NAME
+        USING ERRCODE = 'insufficient_privilege';
+END $$;
+CREATE TRIGGER audit_events_fixed BEFORE UPDATE OR DELETE ON {data}.audit_events
+    FOR EACH ROW EXECUTE FUNCTION {data}.refuse_change();
+CREATE TRIGGER audit_events_kept BEFORE TRUNCATE ON {data}.audit_events
+    FOR EACH STATEMENT EXECUTE FUNCTION {data}.refuse_change();
+REVOKE UPDATE, DELETE, TRUNCATE ON {data}.audit_events FROM PUBLIC, CURRENT_USER;

@@ -1,0 +1,102 @@
+"""A migrated schema in each form (plain PostgreSQL, TimescaleDB), emptied before every test.
+
+Most tests take ``database`` and so run over both forms; the second is skipped where the server lacks the extension.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from vitalgate.config.settings import DatabaseSettings, KafkaSettings
+from vitalgate.storage.migrate import migrate
+from vitalgate.storage.recorder import Recorder
+
+Query = Callable[..., list[tuple[Any, ...]]]
+_KEPT = ("migrations", "meta", "timed")
+
+
+@pytest.fixture(scope="session")
+def dsn(request: pytest.FixtureRequest) -> str:
+    """Owner's connection string; VITALGATE_TEST_DSN names a server that already runs."""
+    return os.environ.get("VITALGATE_TEST_DSN") or str(request.getfixturevalue("postgres_dsn"))
+
+
+def drop(dsn: str, schema: str) -> None:
+    """Remove a deployment's schemas."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("SET client_min_messages = error")
+        for name in (schema, f"{schema}_data"):
+            connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def has_timescale(dsn: str) -> bool:
+    """Whether the server can make hypertables."""
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute(
+            "SELECT current_setting('shared_preload_libraries') LIKE '%timescaledb%'"
+            " AND EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb')"
+        ).fetchone()
+    return bool(row and row[0])
+
+
+@pytest.fixture(scope="session", params=["plain", "timescale"])
+def migrated(request: pytest.FixtureRequest, dsn: str, has_timescale: bool) -> Iterator[DatabaseSettings]:
+    """One migrated schema a form, for the session."""
+    if request.param == "timescale" and not has_timescale:
+        pytest.skip("the PostgreSQL server does not offer TimescaleDB")
+    settings = DatabaseSettings(
+        dsn=dsn,
+        db_schema=f"vgt_{request.param}_{os.getpid()}",
+        timescale="on" if request.param == "timescale" else "off",
+    )
+    migrate(settings)
+    yield settings
+    drop(dsn, settings.db_schema)
+
+
+@pytest.fixture
+def database(migrated: DatabaseSettings) -> DatabaseSettings:
+    """The schema, empty."""
+    empty(migrated)
+    return migrated
+
+
+def empty(settings: DatabaseSettings) -> None:
+    """Empty every table, the audit trail too, as only a superuser with triggers off may."""
+    with psycopg.connect(settings.dsn, autocommit=True) as connection:
+        connection.execute("SET session_replication_role = replica; SET client_min_messages = error")
+        rows = connection.execute(
+            "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = %s AND c.relkind IN ('r', 'p') AND NOT c.relispartition",
+            (f"{settings.db_schema}_data",),
+        ).fetchall()
+        tables = [sql.Identifier(f"{settings.db_schema}_data", name) for (name,) in rows if name not in _KEPT]
+        connection.execute(sql.SQL("TRUNCATE {} CASCADE").format(sql.SQL(", ").join(tables)))
+
+
+@pytest.fixture
+def query(database: DatabaseSettings) -> Iterator[Query]:
+    """Run SQL in which plain names are tables and views come with the schema `v.`."""
+    with psycopg.connect(
+        database.dsn, autocommit=True, options=f"-c search_path={database.db_schema}_data,public -c timezone=UTC"
+    ) as connection:
+
+        def run(text: str, *args: Any) -> list[tuple[Any, ...]]:
+            cursor = connection.execute(text.replace("v.", f"{database.db_schema}.").encode(), args or None)
+            return cursor.fetchall() if cursor.description else []
+
+        yield run
+
+
+@pytest.fixture
+def recorder(database: DatabaseSettings) -> Iterator[Recorder]:
+    """An open recorder."""
+    with Recorder(database, KafkaSettings()) as made:
+        yield made
