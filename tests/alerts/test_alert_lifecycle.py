@@ -183,8 +183,24 @@ def test_timers_survive_a_restart() -> None:
     fresh = engine("asystole")
     for name, packed in subject.dirty():
         fresh.load(name, packed)
-    assert list(fresh.open_alerts()) == [("asystole", "high")]
+    assert fresh.open_alerts() == {"high": 1}
     assert [e.state for e in fresh.tick(us(51), us(51))] == ["cleared"]
+
+
+def test_limits_that_changed_while_nobody_ran() -> None:
+    subject = engine("glucose-low")
+    glucose(subject, 0, 62.0, 1)
+    ((name, packed),) = subject.dirty()
+    fresh = engine("glucose-low")
+    fresh.patient_changed("p1", "renal", {"glucose-low": {"limit": 60}}, 0)
+    fresh.load(name, packed)
+    (back,) = fresh.recheck(us(10))
+    assert (back.state, back.reason, back.team) == ("retracted", "limits changed", "renal")
+    same = engine("glucose-low")
+    same.load(name, packed)
+    assert not same.recheck(us(10))
+    (current,) = same.current("p1", us(10))
+    assert (current.state, current.number) == ("raised", 1)
 
 
 def test_withdrawn_feature_takes_the_alert_back() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -57,6 +58,7 @@ class Engine:
         self._overrides: dict[str, dict[str, Any]] = {}
         self._books: dict[bytes, Book] = {}
         self._dirty: set[str] = set()
+        self._recheck: list[str] = []
         self._deadlines: list[tuple[int, str]] = []
 
     # --- what comes in ----------------------------------------------------------------------------------------------
@@ -179,23 +181,60 @@ class Engine:
         """How many patients ``dirty`` would give."""
         return len(self._dirty)
 
+    def pack(self, name: str) -> bytes:
+        """Memory record of one patient, who then is not dirty any more."""
+        self._dirty.discard(name)
+        return memory.pack(self._patient(name))
+
     def load(self, name: str, packed: bytes) -> None:
-        """Take a memory record; it is unpacked when the patient is needed."""
+        """Take a memory record; it is unpacked when the patient is needed.
+
+        Raises
+        ------
+        msgspec.DecodeError
+            When the bytes are no memory record.
+        """
+        head = memory.head(packed)
         self._patients.pop(name, None)
         self._packed[name] = packed
-        deadline = memory.deadline(packed)
-        if deadline is not None:
-            heapq.heappush(self._deadlines, (deadline, name))
+        if head.deadline is not None:
+            heapq.heappush(self._deadlines, (head.deadline, name))
+        if head.book != self._book_for(name).fingerprint:
+            self._recheck.append(name)
 
-    def open_alerts(self) -> Iterator[tuple[str, str]]:
-        """(rule, priority) of every open alert."""
-        for name in [*self._patients, *self._packed]:
+    def recheck(self, detected_us: int) -> list[AlertEvent]:
+        """Judge anew the loaded patients whose rules or limits have changed since their memory was written."""
+        names, self._recheck = self._recheck, []
+        events: list[AlertEvent] = []
+        for name in names:
             patient = self._patient(name)
-            for rule, known in patient.known.items():
-                if rule in patient.book.rules:
-                    for alert in known:
-                        if alert.state == "raised":
-                            yield rule, patient.book.rules[rule].priority
+            patient.dirty = True
+            rules = sorted({*patient.book.rules, *patient.known})
+            events += self._tell(patient, rules, 0, detected_us, "limits changed")
+        return events
+
+    def open_alerts(self) -> Counter[str]:
+        """Number of open alerts by priority."""
+        found: Counter[str] = Counter()
+        for packed in self._packed.values():
+            found.update(memory.head(packed).open)
+        for patient in self._patients.values():
+            if patient.known:
+                found.update(patient.open_priorities())
+        return found
+
+    def current(self, name: str, detected_us: int) -> list[AlertEvent]:
+        """The open alerts of a patient as they stand, for whoever has to be told anew (another team)."""
+        if name not in self._patients and name not in self._packed:
+            return []
+        patient = self._patient(name)
+        return [
+            self._event(patient, Step(rule, known, "raised"), 0, detected_us) for rule, known in patient.open_alerts()
+        ]
+
+    def team(self, name: str) -> str:
+        """Team of a patient."""
+        return self._teams.get(name, self.default_team)
 
     def alerts(self, name: str) -> list[tuple[str, int, str, int | None]]:
         """(rule, onset, state, end) of every alert known of a patient, retracted ones too."""
@@ -300,7 +339,7 @@ class Engine:
             "alert_id": alert,
             "number": known.number,
             "patient": patient.name,
-            "team": self._teams.get(patient.name, self.default_team),
+            "team": self.team(patient.name),
             "rule": step.rule,
             "state": step.state,
             "onset": when(known.onset),

@@ -52,6 +52,14 @@ def compile_terms(rule: Rule) -> tuple[Term, ...]:
     return tuple(_compile(rule.id, k, condition) for k, condition in enumerate(rule.when))
 
 
+def fingerprint(term: Term) -> str:
+    """Text that two terms share only if they judge alike."""
+    return repr(
+        (term.rule, term.number, term.kind, term.sign, term.limit, term.clear, term.for_us, term.clear_us, term.gap_us,
+         term.within_us, term.quiet_us)
+    )  # fmt: skip
+
+
 def _compile(rule: str, number: int, condition: Condition) -> Term:
     if isinstance(condition, Threshold):
         sign = -1 if condition.low else 1

@@ -7,7 +7,7 @@ from array import array
 import msgspec
 
 from vitalgate.alerts.columns import Ref, Sources
-from vitalgate.alerts.machine import State, Term
+from vitalgate.alerts.machine import State, fingerprint
 from vitalgate.alerts.patient import Known, Patient, Waiting
 from vitalgate.alerts.rules import Book
 from vitalgate.alerts.series import Series
@@ -40,6 +40,8 @@ class _Series(msgspec.Struct, array_like=True):
 class _Memory(msgspec.Struct, array_like=True):
     format: int
     deadline: int | None
+    book: str
+    open: list[str]
     sources: list[tuple[str, str]]
     series: dict[str, _Series]
     known: dict[str, list[Known]]
@@ -47,14 +49,21 @@ class _Memory(msgspec.Struct, array_like=True):
     waiting: list[Waiting]
 
 
-class _Head(msgspec.Struct, array_like=True):
+class Head(msgspec.Struct, array_like=True):
+    """The beginning of a memory record, read without unpacking the rest."""
+
     format: int
     deadline: int | None
+    """When the patient must be looked at though nothing arrives, us; None when never."""
+    book: str
+    """Fingerprint of the rules and limits under which it was made."""
+    open: list[str]
+    """Priorities of the open alerts."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Memory).decode
-_head = msgspec.msgpack.Decoder(_Head).decode
+_head = msgspec.msgpack.Decoder(Head).decode
 
 
 def pack(patient: Patient) -> bytes:
@@ -62,7 +71,7 @@ def pack(patient: Patient) -> bytes:
     _forget_sources(patient)
     return _encode(
         _Memory(
-            FORMAT, patient.deadline, patient.sources.names,
+            FORMAT, patient.deadline, patient.book.fingerprint, patient.open_priorities(), patient.sources.names,
             {
                 key: _Series(_pack(series.main), None if series.late is None else _pack(series.late), series.arrived)
                 for key, series in patient.series.items()
@@ -72,9 +81,15 @@ def pack(patient: Patient) -> bytes:
     )  # fmt: skip
 
 
-def deadline(packed: bytes) -> int | None:
-    """When the packed patient must be looked at though nothing arrives, us; None when never."""
-    return _head(packed).deadline
+def head(packed: bytes) -> Head:
+    """What is told of a packed patient at once.
+
+    Raises
+    ------
+    msgspec.DecodeError
+        When the bytes are no memory record.
+    """
+    return _head(packed)
 
 
 def unpack(packed: bytes, name: str, book: Book) -> Patient:
@@ -90,6 +105,8 @@ def unpack(packed: bytes, name: str, book: Book) -> Patient:
     patient.sources = Sources([(device, site) for device, site in memory.sources])
     patient.known, patient.epochs, patient.waiting = memory.known, memory.epochs, memory.waiting
     patient.deadline = memory.deadline
+    if memory.book != book.fingerprint:
+        patient.settle(patient.known)
     for key, stored in memory.series.items():
         terms = book.by_key.get(key)
         if terms is None:
@@ -113,14 +130,6 @@ def next_deadline(patient: Patient, now: int) -> int | None:
                 if due is not None and (found is None or due < found):
                     found = due
     return found
-
-
-def fingerprint(term: Term) -> str:
-    """Text that two terms share only if they judge alike."""
-    return repr(
-        (term.rule, term.number, term.kind, term.sign, term.limit, term.clear, term.for_us, term.clear_us, term.gap_us,
-         term.within_us, term.quiet_us)
-    )  # fmt: skip
 
 
 def _pack(track: Track) -> _Track:
@@ -193,4 +202,4 @@ def _forget_sources(patient: Patient) -> None:
     patient.waiting = [msgspec.structs.replace(w, own=(w.own[0], place[w.own[1]], w.own[2])) for w in patient.waiting]
 
 
-__all__ = ["FORMAT", "deadline", "fingerprint", "next_deadline", "pack", "unpack"]
+__all__ = ["FORMAT", "Head", "head", "next_deadline", "pack", "unpack"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import msgspec
@@ -86,16 +86,28 @@ class Patient:
 
     def set_book(self, book: Book) -> None:
         """Other rules or limits. What was closed under the old ones stays as it was told."""
-        for rule, known in self.known.items():
-            if self.book.terms.get(rule) != book.terms.get(rule):
-                for alert in known:
-                    alert.settled |= alert.state == "cleared"
+        self.settle(rule for rule in self.known if self.book.terms.get(rule) != book.terms.get(rule))
         self.book = book
         for key in list(self.series):
             if key in book.by_key:
                 self.series[key].set_terms(book.by_key[key])
             else:
                 del self.series[key]
+
+    def settle(self, rules: Iterable[str]) -> None:
+        """What is closed of these rules is left as it was told."""
+        for rule in rules:
+            for alert in self.known[rule]:
+                alert.settled |= alert.state == "cleared"
+
+    def open_alerts(self) -> list[tuple[str, Known]]:
+        """Rule and alert, of those that are open."""
+        return [(rule, alert) for rule, known in self.known.items() for alert in known if alert.state == "raised"]
+
+    def open_priorities(self) -> list[str]:
+        """Priorities of the open alerts."""
+        rules = self.book.rules
+        return [rules[rule].priority for rule, _ in self.open_alerts() if rule in rules]
 
     # --- what ought to be against what is known ----------------------------------------------------------------------
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import tomllib
 from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from vitalgate.alerts.machine import Term, compile_terms
+from vitalgate.alerts.machine import Term, compile_terms, fingerprint
 from vitalgate.alerts.rule import Override, Rule, with_override
 
 VECTORS = ".vectors.toml"
@@ -38,6 +39,9 @@ class Book:
         self.by_key: dict[str, tuple[Term, ...]] = {key: tuple(terms) for key, terms in by_key.items()}
         self.readings = {key.removeprefix("reading/"): key for key in self.by_key if key.startswith("reading/")}
         self.features = {key.removeprefix("feature/"): key for key in self.by_key if key.startswith("feature/")}
+        text = "\n".join(sorted(fingerprint(term) for terms in self.terms.values() for term in terms))
+        self.fingerprint = blake2b(text.encode(), digest_size=8).hexdigest()
+        """Two books share it only if they judge alike."""
         self.rules_by_key = {key: tuple(dict.fromkeys(t.rule for t in terms)) for key, terms in self.by_key.items()}
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> tuple[Book, list[str]]:

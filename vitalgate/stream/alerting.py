@@ -1,0 +1,215 @@
+"""`alerting`: readings, features and ticks to alerts. Thin over `vitalgate.alerts.engine`; needs no database.
+
+What the engine remembers of each patient is on the compacted topic alerting.memory. The order of writing is what makes
+a kill harmless: alerts first, then the memory that knows of them, then the acknowledgement of what led to them. After
+a kill the inputs since the last acknowledgement come again, on top of a memory that may have seen them already; they
+change nothing, or lead to the same events with the same ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from typing import Any
+
+import msgspec
+import orjson
+
+from vitalgate.alerts import rules
+from vitalgate.alerts.engine import Engine
+from vitalgate.alerts.events import AlertEvent
+from vitalgate.config import topics
+from vitalgate.devices import times
+from vitalgate.devices.records import decode_input
+from vitalgate.stream import alerting_records as out
+from vitalgate.stream import lookback
+from vitalgate.stream.audit_inbox import send_audit
+from vitalgate.stream.headers import headers
+from vitalgate.stream.registry_view import Kind, RegistryView
+from vitalgate.stream.worker import Context, Record, Worker
+from vitalgate.telemetry import metrics
+
+log = logging.getLogger(__name__)
+
+#: Memory of patients whose alerts did not change is written at most this often.
+FLUSH_S = 1.0
+
+
+class Alerting(Worker):
+    """See the module."""
+
+    name = "alerting"
+    topics = (topics.INPUTS, topics.FEATURES, topics.TICKS)
+    deferred = True
+    tick_s = FLUSH_S
+
+    async def start(self, context: Context) -> None:
+        """Read the rules and the registry.
+
+        Raises
+        ------
+        vitalgate.alerts.rules.RuleError
+            When a rule file cannot be used.
+        """
+        await super().start(context)
+        settings = context.settings
+        self.book = rules.load(settings.alerting.rules)
+        self.engines: dict[int, Engine] = {}
+        self.pending: list[tuple[int, AlertEvent]] = []
+        """Events that Kafka has not taken yet, with their partition."""
+        self.restated: list[tuple[int, AlertEvent]] = []
+        """Open alerts whose state record is due again (another team), without an event."""
+        self.unsaved: dict[tuple[int, str], bytes] = {}
+        """Memory that Kafka has not taken yet, by partition and patient."""
+        if not hasattr(self, "registry"):
+            self.registry = RegistryView(settings.kafka)
+            self.registry.on_change(self._registry_changed)
+        await self.registry.ready()
+        log.info("rules", extra={"count": len(self.book.rules), "fingerprint": self.book.fingerprint})
+
+    async def on_assigned(self, partitions: frozenset[int]) -> None:
+        """Load what is remembered of the patients of these partitions."""
+        self._forget()
+        await self.registry.refresh()
+        ordered = sorted(partitions)
+        for partition, engine in zip(ordered, await asyncio.gather(*map(self._load, ordered)), strict=True):
+            self.engines[partition] = engine
+            self._keep(partition, engine.recheck(_now()))
+
+    async def on_revoked(self, partitions: frozenset[int]) -> None:
+        """Forget them."""
+        self._forget()
+
+    def _forget(self) -> None:
+        self.engines.clear()
+        self.pending.clear()
+        self.restated.clear()
+        self.unsaved.clear()
+
+    async def _load(self, partition: int) -> Engine:
+        settings = self.context.settings
+        engine = Engine(self.book, settings.alerting.default_team)
+        for patient in self.registry.patients.values():
+            engine.patient_changed(patient.patient, patient.team, patient.overrides, 0)
+        for key, record in (await lookback.load_compacted(settings.kafka, topics.ALERT_MEMORY, partition)).items():
+            try:
+                engine.load(key.decode(), record.value or b"")
+            except msgspec.DecodeError as error:
+                # Written by another release: the patient starts afresh rather than stopping everybody's alerts.
+                log.error("memory of a patient cannot be read", extra={"offset": record.offset, "error": str(error)})
+        return engine
+
+    async def handle(self, batch: list[Record]) -> None:
+        """Events of these records on patient.alerts, and what they changed in the memory of alerts."""
+        now = _now()
+        for record in batch:
+            if record.value is not None:
+                self._keep(record.partition, self._take(record, now))
+        if self.pending or self.restated:
+            await self._send()
+
+    def _take(self, record: Record, now: int) -> list[AlertEvent]:
+        engine = self.engines[record.partition]
+        value = record.value or b""
+        if record.topic == topics.INPUTS.name:
+            return engine.take(decode_input(value), now)
+        document: dict[str, Any] = orjson.loads(value)
+        if record.topic == topics.TICKS.name:
+            return engine.tick(document["time_us"], now)
+        if document["name"] not in self.book.features:
+            return []
+        received = record.header("received_at")
+        return engine.take_feature(
+            document, times.parse(document["start"]).us, times.parse(document["end"]).us,
+            int(received) if received else record.timestamp_ms * 1000, now,
+        )  # fmt: skip
+
+    def _keep(self, partition: int, events: list[AlertEvent]) -> None:
+        self.pending += [(partition, event) for event in events]
+
+    async def _send(self) -> None:
+        """Alerts, then the memory of the patients that they are about."""
+        produce = self.context.producer.produce
+        # What comes up while Kafka answers is for the next time.
+        sent, stated = len(self.pending), len(self.restated)
+        for partition, event in self.pending[:sent]:
+            message = headers(topics.ALERTS, "", out.message_id(event))
+            key = event.patient
+            await produce(topics.ALERTS, key=key, value=out.event_value(event), headers=message, partition=partition)
+            await send_audit(self.context, out.audit_event(event))
+        for partition, event in [*self.pending[:sent], *self.restated[:stated]]:
+            await produce(
+                topics.ALERT_STATE, key=out.state_key(event), value=out.state_value(event),
+                headers=headers(topics.ALERT_STATE, "", out.message_id(event)), partition=partition,
+            )  # fmt: skip
+        await self.context.producer.flush_batch()
+        for _, event in self.pending[:sent]:
+            _count(event)
+        patients = {(partition, event.patient) for partition, event in self.pending[:sent]}
+        del self.pending[:sent], self.restated[:stated]
+        await self._remember(
+            {(n, name): self.engines[n].pack(name) for n, name in sorted(patients) if n in self.engines}
+        )
+
+    async def _remember(self, packed: dict[tuple[int, str], bytes]) -> None:
+        self.unsaved |= packed
+        writing = dict(self.unsaved)
+        for (partition, patient), value in writing.items():
+            await self.context.producer.produce(
+                topics.ALERT_MEMORY, key=patient, value=value,
+                headers=headers(topics.ALERT_MEMORY, "", out.memory_id(patient, value)), partition=partition,
+            )  # fmt: skip
+        await self.context.producer.flush_batch()
+        self.unsaved = {key: value for key, value in self.unsaved.items() if writing.get(key) is not value}
+
+    async def tick(self) -> None:
+        """Write the memory of everybody who changed; then, and only then, everything handled so far is done."""
+        if self.pending or self.restated:
+            await self._send()
+        await self._remember(
+            {(n, patient): packed for n, engine in self.engines.items() for patient, packed in engine.dirty()}
+        )
+        self.context.acker.durable_all()
+        self._measure()
+
+    async def stop(self) -> None:
+        """As at every tick."""
+        await self.tick()
+        self.registry.close()
+
+    def _measure(self) -> None:
+        found: Counter[str] = Counter()
+        for engine in self.engines.values():
+            found.update(engine.open_alerts())
+        for priority in ("high", "medium", "low"):
+            metrics.OPEN_ALERTS.labels(priority).set(found[priority])
+        for engine in self.engines.values():
+            if engine.too_late:
+                log.warning("values too late to be judged", extra={"count": engine.too_late})
+                engine.too_late = 0
+            for text in engine.trouble:
+                log.error("a patient's own limits cannot be used", extra={"trouble": text})
+            engine.trouble.clear()
+
+    def _registry_changed(self, kind: Kind, key: str) -> None:
+        patient = self.registry.patient(key) if kind == "patient" else None
+        if patient is None:
+            return
+        now = _now()
+        for partition, engine in self.engines.items():
+            before = engine.team(key)
+            self._keep(partition, engine.patient_changed(key, patient.team, patient.overrides, now))
+            if engine.team(key) != before:
+                self.restated += [(partition, event) for event in engine.current(key, now)]
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
+
+
+def _count(event: AlertEvent) -> None:
+    metrics.ALERTS.labels(event.state, event.priority).inc()
+    if event.state == "raised" and event.received_at is not None and not event.hindsight:
+        metrics.DEVICE_TO_ALERT.observe(max(0.0, time.time() - event.received_at.timestamp()))
