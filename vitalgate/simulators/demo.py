@@ -25,6 +25,8 @@ from vitalgate.simulators.replay import assemble_replay, members_of, parts_of, s
 from vitalgate.simulators.scoring import Detector, Matcher, Scored, pooled, score
 from vitalgate.simulators.watch import AlertWatch, Arrived
 
+REPLAY_SPEED = 10.0
+"""At most so many recorded seconds go into one of the demo."""
 _LEAD_S = 1.0
 """From building the fleets to the first message: time for the connections to come up."""
 

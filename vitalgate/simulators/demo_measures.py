@@ -46,9 +46,7 @@ def score_simulated(database: Database, members: Cast, match: Matcher) -> Scored
         if prop.kind != "ecg-patch":
             continue
         rows = database.execute(
-            "SELECT extract(epoch FROM at)::float8 FROM beat_blocks, unnest(times) AS at WHERE device_id = %s"
-            " ORDER BY at",
-            (prop.device,),
+            "SELECT extract(epoch FROM time)::float8 FROM beats WHERE device_id = %s ORDER BY time", (prop.device,)
         ).fetchall()
         extent = database.execute(
             "SELECT extract(epoch FROM min(time))::float8,"

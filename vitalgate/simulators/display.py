@@ -174,8 +174,8 @@ def _ledger(demo: Demo) -> Table:
         "[green]balanced" if demo.balanced else "[red]NOT BALANCED",
     )  # fmt: skip
     table.caption = (
-        f"{found.readings:,} readings ({found.versions:,} of them corrections), {found.waveforms:,} waveform blocks with"
-        f" {found.samples:,} samples, {found.beats:,} beats, {found.features:,} features,"
+        f"{found.readings:,} readings ({found.versions:,} of them corrections), {found.waveforms:,} waveform blocks"
+        f" with {found.samples:,} samples, {found.beats:,} beats, {found.features:,} features,"
         f" {found.alerts:,} alerts; from {demo.patients} patients with {demo.devices} devices of"
         f" {len(found.by_kind)} kinds in {demo.seconds:.0f} s"
     )

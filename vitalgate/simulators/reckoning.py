@@ -214,9 +214,7 @@ class _Join:
             result.dead_by_reason[reason] = count
         result.dead_lettered = sum(result.dead_by_reason.values())
         (result.features,) = one("SELECT count(*) FROM features WHERE NOT withdrawn AND device_id = ANY(%s)")
-        (result.beats,) = one(
-            "SELECT coalesce(sum(cardinality(samples)), 0)::bigint FROM beat_blocks WHERE device_id = ANY(%s)"
-        )
+        (result.beats,) = one("SELECT count(*) FROM beats WHERE device_id = ANY(%s)")
         patients = [row[0] for row in self.book.execute("SELECT DISTINCT patient FROM messages WHERE patient <> ''")]
         (result.alerts,) = one("SELECT count(DISTINCT alert_id) FROM alert_events WHERE patient_id = ANY(%s)", patients)
 
@@ -231,8 +229,10 @@ class _Rows:
         self.readings: dict[tuple[str, str, int, int], tuple[tuple[Any, ...], int]] = {}
         self.measured: dict[tuple[str, str, str, int, int], list[tuple[tuple[Any, ...], int]]] = defaultdict(list)
         for device, metric, site, at, idx, sent, code, unit, retracted, epoch, seq, item, part, offset in self._ask(
-            "SELECT device_id, metric, site, (extract(epoch FROM time) * 1000000)::bigint, idx, value_sent, value_code,"
-            " unit_sent, retracted, epoch, seq, item, raw_partition, raw_offset FROM readings"
+            # What was sent is written down only where it differs from the canonical value.
+            "SELECT device_id, metric, site, (extract(epoch FROM time) * 1000000)::bigint, idx,"
+            " CASE WHEN unit_sent IS NULL THEN value_num ELSE value_sent END, value_code, coalesce(unit_sent, unit),"
+            " retracted, epoch, seq, item, raw_partition, raw_offset FROM readings"
         ):
             entry = ((sent, code, unit, retracted), commits(part, offset))
             if epoch:

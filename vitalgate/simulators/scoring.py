@@ -24,9 +24,12 @@ Detector = Callable[[NDArray[np.float64], float], Index]
 class Counts(Protocol):
     """What matching gives: pairs, missed, false."""
 
-    tp: int
-    fn: int
-    fp: int
+    @property
+    def tp(self) -> int: ...  # noqa: D102
+    @property
+    def fn(self) -> int: ...  # noqa: D102
+    @property
+    def fp(self) -> int: ...  # noqa: D102
 
 
 Matcher = Callable[[Index, Index, float, Sequence[tuple[int, int]]], Counts]
@@ -64,7 +67,7 @@ class Scored:
 def stored_beats(database: psycopg.Connection[Any], device: str, channel: str, recording: str) -> Index:
     """Samples of all beats in the database, in order."""
     row = database.execute(
-        "SELECT coalesce(array_agg(sample ORDER BY sample), '{}') FROM beat_blocks, unnest(samples) AS sample"
+        "SELECT coalesce(array_agg(sample ORDER BY sample), '{}') FROM beats"
         " WHERE device_id = %s AND channel = %s AND recording = %s",
         (device, channel, recording),
     ).fetchone()
