@@ -1,0 +1,154 @@
+"""The alerting worker on a real Kafka, killed again and again: one alert for each cause, and none twice in the end."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.alerts import reference
+from tests.alerts.feeding import book, feature, given, reading, us
+from tests.alerts.worker_process import read_all, running, send, wait_for
+from vitalgate.config import topics
+from vitalgate.config.loading import load
+from vitalgate.config.settings import Settings
+from vitalgate.config.topics import Topic
+from vitalgate.devices import times
+from vitalgate.devices.records import PatientInput, encode
+from vitalgate.local.topics import create_topics
+
+TOPICS = (
+    topics.INPUTS, topics.FEATURES, topics.TICKS, topics.ALERTS, topics.ALERT_STATE, topics.ALERT_MEMORY,
+    topics.AUDIT_INBOX, topics.REGISTRY_DEVICES, topics.REGISTRY_ASSIGNMENTS, topics.REGISTRY_PATIENTS,
+)  # fmt: skip
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def settings(kafka_bootstrap: str, tmp_path: Path) -> Settings:
+    flags = {
+        "kafka.bootstrap": kafka_bootstrap, "kafka.prefix": f"alerting{os.getpid()}-{next(_numbers)}.",
+        "kafka.partitions": "2",
+    }  # fmt: skip
+    made = load(flags=flags, env={}, data=str(tmp_path / "data")).settings
+    create_topics(made.kafka, TOPICS)
+    return made
+
+
+def inputs(records: list[PatientInput]) -> list[tuple[Topic, str | None, bytes]]:
+    return [(topics.INPUTS, record.patient, encode(record)) for record in records]
+
+
+def tick(at: float, partitions: int = 2) -> list[tuple[Topic, str | None, bytes]]:
+    # Keys that murmur2 puts into each of two partitions.
+    value = orjson.dumps({"time": times.text(us(at)), "time_us": us(at)})
+    return [(topics.TICKS, key, value) for key in ("a", "b", "c", "d", "e", "f")]
+
+
+def rhythm(**fields: Any) -> tuple[Topic, str | None, bytes]:
+    record = feature(**fields)
+    record["start"], record["end"] = times.text(record.pop("start_us")), times.text(record.pop("end_us"))
+    return topics.FEATURES, record["patient"], orjson.dumps(record)
+
+
+def told(settings: Settings) -> list[dict[str, Any]]:
+    return [orjson.loads(m.value() or b"") for m in read_all(settings.kafka, topics.ALERTS)]
+
+
+def state(settings: Settings) -> dict[bytes, dict[str, Any]]:
+    found: dict[bytes, Any] = {}
+    for message in read_all(settings.kafka, topics.ALERT_STATE):
+        key, value = message.key(), message.value()
+        assert isinstance(key, bytes)
+        found[key] = None if value is None else orjson.loads(value)
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def test_raised_and_cleared_on_the_topics(settings: Settings, tmp_path: Path) -> None:
+    patient = {"patient": "p1", "change": 1, "zones": [], "team": "cardio", "overrides": {}}
+    send(settings.kafka, [(topics.REGISTRY_PATIENTS, "p1", orjson.dumps(patient))])
+    with running(settings, "alerting", tmp_path) as worker:
+        send(settings.kafka, inputs([given(reading("glucose", 0, 44.0), seq=1)]))
+        wait_for(lambda: len(told(settings)) == 2)
+        raised = {e["rule"]: e for e in told(settings)}
+        assert set(raised) == {"glucose-low", "glucose-very-low"}
+        event = raised["glucose-very-low"]
+        assert (event["state"], event["team"], event["priority"], event["value"]) == ("raised", "cardio", "high", 44.0)
+        assert {value["alert_id"] for value in state(settings).values()} == {e["alert_id"] for e in raised.values()}
+        # The team changes while the alerts are open: the state says so, no event is made.
+        send(settings.kafka, [(topics.REGISTRY_PATIENTS, "p1", orjson.dumps(patient | {"team": "renal", "change": 2}))])
+        wait_for(lambda: {value["team"] for value in state(settings).values()} == {"renal"})
+        send(settings.kafka, inputs([given(reading("glucose", 900, 99.0), seq=2)]))
+        wait_for(lambda: not state(settings))
+        assert len(told(settings)) == 4
+        message = read_all(settings.kafka, topics.ALERTS)[0]
+        assert dict(message.headers() or [])["schema"] == b"patient.alerts" and message.key() == b"p1"
+        inbox = [orjson.loads(m.value() or b"") for m in read_all(settings.kafka, topics.AUDIT_INBOX)]
+        assert sorted(e["action"] for e in inbox) == ["alert.cleared"] * 2 + ["alert.raised"] * 2
+        assert "44" not in str(inbox) and "99" not in str(inbox), "no measured value in the audit trail"
+        assert worker.stop() == 0
+
+
+def test_timer_outlives_a_kill(settings: Settings, tmp_path: Path) -> None:
+    with running(settings, "alerting", tmp_path) as worker:
+        send(settings.kafka, [*tick(18), rhythm(name="event.asystole", start=10, end=16, value=6.0)])
+        wait_for(lambda: len(told(settings)) == 1)
+        worker.kill()
+        worker.start()
+        send(settings.kafka, tick(60))
+        wait_for(lambda: len(told(settings)) == 2)
+        assert [e["state"] for e in told(settings)] == ["raised", "cleared"]
+
+
+def test_killed_at_random_gives_what_an_undisturbed_run_gives(settings: Settings, tmp_path: Path) -> None:
+    chance = random.Random(7)
+    records: list[PatientInput] = []
+    for patient in range(12):
+        value = 97.0
+        for at in range(0, 900, 5):
+            value = chance.choice([value] * 8 + [86.0, 91.0, 97.0])
+            records.append(given(reading("spo2", at, value), patient=f"p{patient}", device=f"d{patient}", seq=at))
+    records.sort(key=lambda record: record.message.seq + chance.random() * 60)
+    wanted = sorted(
+        (f"p{n}", rule, onset, end)
+        for n in range(12)
+        for rule in ("spo2-low", "spo2-critical")
+        for onset, end in reference.intervals(
+            book().rules[rule], reference.standing([r for r in records if r.patient == f"p{n}"])
+        )
+    )
+    assert len(wanted) > 20
+    with running(settings, "alerting", tmp_path) as worker:
+        for part in range(6):
+            send(settings.kafka, inputs(records[part::6] if part == 0 else records[len(records) * part // 6 :]))
+            time.sleep(chance.uniform(1.2, 3.0))
+            worker.kill()
+            worker.start()
+        send(settings.kafka, inputs(records))
+
+        def known() -> list[tuple[str, str, int, int | None]]:
+            last: dict[str, dict[str, Any]] = {}
+            for event in told(settings):
+                if event["number"] >= last.get(event["alert_id"], event)["number"]:
+                    last[event["alert_id"]] = event
+            return sorted(
+                (e["patient"], e["rule"], times.parse(e["onset"]).us,
+                 None if e["cleared_at"] is None else times.parse(e["cleared_at"]).us)
+                for e in last.values() if e["state"] != "retracted"
+            )  # fmt: skip
+
+        wait_for(lambda: known() == wanted)
+        open_now = {value["alert_id"] for value in state(settings).values()}
+        assert len(open_now) == sum(end is None for *_, end in wanted)
+        # One event is one event: a repeat after a kill bears the same id and says the same.
+        by_id: dict[str, set[str]] = {}
+        for event in told(settings):
+            said = {k: v for k, v in event.items() if k not in ("detected_at", "received_at", "evidence")}
+            by_id.setdefault(event["event_id"], set()).add(str(said))
+        assert all(len(said) == 1 for said in by_id.values())
