@@ -26,10 +26,10 @@ def score(recording: Callable[..., tuple], name: str) -> BeatScore:
 def test_mit_bih(data: Path, recording: Callable[..., tuple]) -> None:
     pooled = gross(score(recording, name) for name in record_names(data, "mitdb"))
     assert pooled.tp + pooled.fn > 54_000
-    assert pooled.f1 >= 0.9984, pooled
+    assert pooled.f1 >= 0.9988, pooled
 
 
-@pytest.mark.parametrize(("decibel", "floor"), [("24", 0.998), ("18", 0.99), ("12", 0.975), ("06", 0.925)])
+@pytest.mark.parametrize(("decibel", "floor"), [("24", 0.998), ("18", 0.99), ("12", 0.983), ("06", 0.932)])
 def test_noise_stress(data: Path, recording: Callable[..., tuple], decibel: str, floor: float) -> None:
     names = [name for name in record_names(data, "nstdb") if name.endswith(f"e{decibel}")]
     if not names:

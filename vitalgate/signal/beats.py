@@ -4,13 +4,14 @@ The detector is of the filter-and-threshold family (Pan and Tompkins 1985, IEEE 
 step made *local*, so that the answer at one moment depends on a bounded stretch of signal round it:
 
 1. means over bins of an absolute grid bring any rate to about 100-200 Hz (``grid``);
-2. one FIR filter, band-pass 5-22 Hz and difference in one; square; 130-ms moving sum; square root;
+2. one FIR filter, band-pass 6-22 Hz and difference in one; square; 130-ms moving sum; square root;
 3. candidates are the largest values within 0.2 s on either side;
-4. the level is the median, over blocks of 1.5 s from 6 before to 2 after, of each block's largest value, so that one
+4. the level is the median, over blocks of 1.3 s from 4 before to 2 after, of each block's largest value, so that one
    artefact or one large ventricular beat does not raise it; the noise floor the same median of each block's median;
 5. a candidate over its threshold is a beat, unless it is a T wave (soon after a much larger one);
-6. in a gap that is long against the neighbouring intervals a lower threshold holds;
-7. the peak is the largest deflection within 60 ms in the signal as it came.
+6. in a gap that is long against the neighbouring intervals a lower threshold holds, the lower the longer it is;
+7. a small one half-way between two beats that are one interval of a steady rhythm apart is a disturbance;
+8. the peak is the largest deflection within 60 ms in the signal as it came, with signal on both sides of it.
 
 There is no running state: no beat depends on decisions further away than a few seconds.
 """
@@ -23,11 +24,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vitalgate.signal.grid import LIMIT, Bool, Float, Index, as_signals, average
-from vitalgate.signal.peaks import block_levels, by_passes, local_maxima, typical_intervals
+from vitalgate.signal.peaks import block_levels, by_passes, local_maxima, median, typical_intervals
 from vitalgate.signal.qrs import Plan, plan_for, qrs_energy
 
 NAME = "vg-beats"
-VERSION = "1"
+VERSION = "2"
 
 #: Derived beats are stored and replaced by blocks of this many seconds on the absolute grid (sample 0 starts block 0).
 BLOCK_S = 10
@@ -40,16 +41,18 @@ AFTER_S = 8.0
 _PASS_BINS = 65_000
 
 _APART_S = 0.2
-_BLOCK_S = 1.5
-_BLOCKS_BEFORE, _BLOCKS_AFTER = 6, 2
+_BLOCK_S = 1.3
+_BLOCKS_BEFORE, _BLOCKS_AFTER = 4, 2
 _LEVEL_SHARE = 0.32
-_NOISE_TIMES = 1.8
+_NOISE_TIMES, _NOISE_MOST = 1.8, 0.8
 _FLOOR_MV = 0.01
-_T_WAVE_S, _T_WAVE_SHARE = 0.36, 0.45
+_T_WAVE_S, _T_WAVE_SHARE = 0.36, 0.38
 _GAP_RATIO, _GAP_SHARE = 1.5, 0.14
 _GAP_BACK_S, _GAP_AHEAD_S = 4.0, 2.5
 _RR_COUNT, _RR_BACK_S = 8, 8.0
-_SNAP_S = 0.06
+_BETWEEN_SHARE, _BETWEEN_WITHIN, _STEADY, _BETWEEN_LONGEST_S = 0.8, 0.15, 0.2, 2.0
+_HOLLOW_RATIO, _HOLLOW_SHARE = 1.2, 0.2
+_SNAP_S, _EDGE_S = 0.06, 0.05
 
 
 def find_beats(
@@ -92,14 +95,55 @@ def find_beats(
     return by_passes(one_pass, array.shape[0], start, stop, plan.factor, halo, _PASS_BINS)
 
 
-def _one_pass(array: NDArray[Any], plan: Plan, first: int, start: int, stop: int) -> list[Index]:
+def find_beats_together(
+    signals: ArrayLike, fs: float, first: int = 0, start: int | None = None, stop: int | None = None
+) -> Index:
+    """Find the beats that the leads of one person show between them.
+
+    As ``find_beats``, but on the median of the QRS energies of the leads that are there (the mean of two), so that a
+    beat that one lead hardly shows is found by the others, and a disturbance of one lead counts little.
+
+    Parameters
+    ----------
+    signals
+        (n_leads, n_samples), mV; the other parameters are those of ``find_beats``.
+
+    Returns
+    -------
+    Absolute sample indices, increasing: each in the lead that shows it best.
+
+    Raises
+    ------
+    ValueError
+        As ``find_beats``.
+    """
+    array = as_signals(signals)
+    plan = plan_for(float(fs))
+    start = first if start is None else start
+    stop = first + array.shape[1] if stop is None else stop
+    step = max(1, _PASS_BINS // max(1, array.shape[0])) * plan.factor
+    parts = [
+        _one_pass(array, plan, first, begin, min(begin + step, stop), together=True)[0]
+        for begin in range(start, stop, step)
+    ]
+    return np.concatenate([np.empty(0, np.int64), *parts])
+
+
+def _one_pass(
+    array: NDArray[Any], plan: Plan, first: int, start: int, stop: int, together: bool = False
+) -> list[Index]:
+    count = 1 if together else array.shape[0]
     low, high = start - int(BEFORE_S * plan.fs), stop + int(AFTER_S * plan.fs)
     # Where the array has nothing for long, there is nothing to compute.
     low, high = max(low, first - int(2 * plan.fs)), min(high, first + array.shape[1] + int(2 * plan.fs))
-    if high <= low:
-        return [np.empty(0, np.int64)] * array.shape[0]
+    if high <= low or not array.shape[0]:
+        return [np.empty(0, np.int64)] * count
     bins, origin = average(array, first, low, high, plan.factor)
-    feature, present = qrs_energy(bins, plan)
+    apart, present = qrs_energy(bins, plan)
+    feature = apart
+    if together:
+        feature = np.nan_to_num(median(np.where(present, apart, np.float32(np.nan)).T))[np.newaxis].astype(np.float32)
+        present = np.asarray(present.any(axis=0, keepdims=True))
     rows, cols = local_maxima(feature, plan.bins(_APART_S), _FLOOR_MV)
     size = plan.bins(_BLOCK_S)
     level, noise = block_levels(feature, present, origin, size, _BLOCKS_BEFORE, _BLOCKS_AFTER)
@@ -107,47 +151,73 @@ def _one_pass(array: NDArray[Any], plan: Plan, first: int, start: int, stop: int
     # One increasing key for all signals: neighbours are found by one sorted search, and never across signals.
     key = rows * (feature.shape[1] + plan.bins(60)) + cols
     keep = _decide(key, feature[rows, cols], level[rows, block], noise[rows, block], plan)
-    rows, about = rows[keep], (cols[keep] + origin) * plan.factor + plan.factor // 2
-    peaks = _snap(array, first, rows, about, plan, low, high)
-    wanted = (peaks >= start) & (peaks < stop)
+    rows, cols = rows[keep], cols[keep]
+    clearest = apart[:, cols].argmax(axis=0) if together else rows
+    about = (cols + origin) * plan.factor + plan.factor // 2
+    peaks, whole = _snap(array, first, clearest, about, plan, low, high)
+    wanted = (peaks >= start) & (peaks < stop) & whole
     rows, peaks = rows[wanted], peaks[wanted]
-    return np.split(peaks, np.searchsorted(rows, np.arange(1, array.shape[0])))
+    return np.split(peaks, np.searchsorted(rows, np.arange(1, count)))
 
 
 def _decide(key: Index, height: Float, level: Float, noise: Float, plan: Plan) -> Bool:
     """Which candidates are beats."""
     level, noise = np.nan_to_num(level), np.nan_to_num(noise)
-    floor = np.maximum(_NOISE_TIMES * noise, _FLOOR_MV)
+    floor = np.maximum(np.minimum(_NOISE_TIMES * noise, _NOISE_MOST * level), _FLOOR_MV)
     strong = height >= np.maximum(_LEVEL_SHARE * level, floor)
     t_wave = np.zeros(len(key), np.bool_)
     for back in (1, 2):
         if len(key) > back:
             near = key[back:] - key[:-back] <= plan.bins(_T_WAVE_S)
             t_wave[back:] |= near & (height[back:] < _T_WAVE_SHARE * height[:-back]) & strong[:-back]
-    beat = strong & ~t_wave
+    sure = strong & ~t_wave
+    at = key[sure]
+    if len(at) < 3:
+        return np.asarray(sure)
+    typical, spread = typical_intervals(at, _RR_COUNT, plan.bins(_RR_BACK_S), plan.rate)
     # Search back.
-    at = key[beat]
-    if len(at) >= 3:
-        typical = typical_intervals(at, _RR_COUNT, plan.bins(_RR_BACK_S), plan.rate)
-        after = np.searchsorted(at, key, side="left")
-        before = after - 1
-        none = np.int64(1) << 60
-        to_last = np.where(before >= 0, key - at[np.maximum(before, 0)], none)
-        to_next = np.where(after < len(at), at[np.minimum(after, len(at) - 1)] - key, none)
-        expected = typical[np.clip(before, 0, len(at) - 1)]
-        expected = np.where(to_last < plan.bins(_GAP_BACK_S), expected, plan.rate)
-        gap = np.minimum(to_last, plan.bins(_GAP_BACK_S)) + np.minimum(to_next, plan.bins(_GAP_AHEAD_S))
-        clear = plan.bins(_T_WAVE_S)
-        again = (
-            ~beat & ~t_wave & (gap > _GAP_RATIO * expected) & (to_last > clear) & (to_next > clear)
-            & (height >= np.maximum(_GAP_SHARE * level, floor))
-        )  # fmt: skip
-        beat |= again
-    return np.asarray(beat)
+    after = np.searchsorted(at, key, side="left")
+    before = after - 1
+    none = np.int64(1) << 60
+    to_last = np.where(before >= 0, key - at[np.maximum(before, 0)], none)
+    to_next = np.where(after < len(at), at[np.minimum(after, len(at) - 1)] - key, none)
+    expected = typical[np.clip(before, 0, len(at) - 1)]
+    expected = np.where(to_last < plan.bins(_GAP_BACK_S), expected, plan.rate)
+    gap = np.minimum(to_last, plan.bins(_GAP_BACK_S)) + np.minimum(to_next, plan.bins(_GAP_AHEAD_S))
+    clear = plan.bins(_T_WAVE_S)
+    share = np.where(gap > _GAP_RATIO * expected, _GAP_SHARE, _HOLLOW_SHARE)
+    again = (
+        ~sure & ~t_wave & (gap > _HOLLOW_RATIO * expected) & (to_last > clear) & (to_next > clear)
+        & (height >= np.maximum(share * level, floor))
+    )  # fmt: skip
+    sure[sure] = ~_between(at, height[sure], level[sure], typical, spread, plan)
+    return np.asarray(sure | again)
 
 
-def _snap(array: NDArray[Any], first: int, rows: Index, about: Index, plan: Plan, low: int, high: int) -> Index:
-    """The sample of largest deflection from the mean within 60 ms of each position, at full rate."""
+def _between(
+    at: Index, height: Float, level: Float, typical: NDArray[np.float64], spread: NDArray[np.float64], plan: Plan
+) -> Bool:
+    """Which of the beats at ``at`` are a disturbance between two beats of a steady rhythm.
+
+    That is a small one, without which the interval is what those before it were.
+    """
+    tall = height / np.maximum(level, np.float32(_FLOOR_MV))
+    extra = np.zeros(len(at), np.bool_)
+    whole = at[2:] - at[:-2]
+    small = tall[1:-1] < _BETWEEN_SHARE * np.minimum(1, np.minimum(tall[2:], tall[:-2]))
+    near = whole <= plan.bins(_BETWEEN_LONGEST_S)
+    extra[1:-1] = small & near & (np.abs(whole - typical[:-2]) < _BETWEEN_WITHIN * typical[:-2])
+    extra[1:-1] &= spread[:-2] < _STEADY * typical[:-2]
+    return extra
+
+
+def _snap(
+    array: NDArray[Any], first: int, rows: Index, about: Index, plan: Plan, low: int, high: int
+) -> tuple[Index, Bool]:
+    """The sample of largest deflection from the mean within 60 ms of each position, at full rate.
+
+    And whether there is signal on both sides of it: of a beat cut in half nobody knows where its peak is.
+    """
     side = round(_SNAP_S * plan.fs)
     at = about[np.newaxis, :] + np.arange(-side, side + 1)[:, np.newaxis]
     inside = (at >= max(low, first)) & (at < min(high, first + array.shape[1]))
@@ -159,5 +229,6 @@ def _snap(array: NDArray[Any], first: int, rows: Index, about: Index, plan: Plan
         mean += values
     mean /= np.maximum(good.sum(axis=0), 1).astype(np.float32)
     deflection = np.where(good, np.abs(window - mean), np.float32(-1))
-    peaks: Index = about - side + deflection.argmax(axis=0)
-    return peaks
+    top = deflection.argmax(axis=0)
+    near = np.abs(np.arange(2 * side + 1)[:, np.newaxis] - top) <= round(_EDGE_S * plan.fs)
+    return about - side + top, np.asarray((good | ~near).all(axis=0))

@@ -79,13 +79,20 @@ def median(values: NDArray[Any]) -> Any:
     return ((low + high) * 0.5)[..., 0]
 
 
-def typical_intervals(at: Index, count: int, reach: int, default: float) -> NDArray[np.float64]:
-    """For each beat the median of up to ``count`` intervals ending at it or before, that begin within ``reach`` of it.
+def typical_intervals(
+    at: Index, count: int, reach: int, default: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """For each beat what up to ``count`` intervals ending at it or before, that begin within ``reach`` of it, are like.
 
     Parameters
     ----------
     at
         Increasing positions; those of different signals must be further apart than ``reach``.
+
+    Returns
+    -------
+    Their median, ``default`` where there is none; and the distance between their quartiles, infinite with fewer than
+    four.
     """
     intervals = np.full((len(at), count), np.nan)
     for k in range(count):
@@ -93,8 +100,12 @@ def typical_intervals(at: Index, count: int, reach: int, default: float) -> NDAr
             older, newer = at[: len(at) - k - 1], at[1 : len(at) - k]
             near = at[k + 1 :] - older <= reach
             intervals[k + 1 :, k] = np.where(near, newer - older, np.nan)
-    typical = median(intervals)
-    return np.where(np.isnan(typical), default, typical)
+    ordered = np.sort(intervals, axis=1)
+    size = np.count_nonzero(~np.isnan(ordered), axis=1)
+    row = np.arange(len(at))
+    middle = 0.5 * (ordered[row, np.maximum(size - 1, 0) // 2] + ordered[row, np.minimum(size // 2, count - 1)])
+    spread = ordered[row, np.maximum(3 * size // 4, 1) - 1] - ordered[row, size // 4 - (size == count)]
+    return np.where(size > 0, middle, default), np.where(size >= 4, spread, np.inf)
 
 
 def by_passes(

@@ -1,6 +1,6 @@
 """QRS energy: the one filter that beats and quality look at.
 
-Means over bins of the absolute grid bring any rate to about 110-220 Hz; one FIR filter is band-pass 5-22 Hz and
+Means over bins of the absolute grid bring any rate to about 110-220 Hz; one FIR filter is band-pass 6-22 Hz and
 difference in one; then square, 130-ms moving sum, square root.
 """
 
@@ -18,7 +18,7 @@ from vitalgate.signal.grid import Bool, Float, check_rate, fill, running_sum
 
 LOWEST_RATE, HIGHEST_RATE = 100.0, 1000.0
 
-_BAND_HZ = (5.0, 22.0)
+_BAND_HZ = (6.0, 22.0)
 _FIR_S = 0.15
 _DIFFERENCE_S = 0.015
 _SMOOTH_S = 0.13
