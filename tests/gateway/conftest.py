@@ -1,4 +1,4 @@
-"""Broker and Kafka that belong to this room, so that a test may stop or kill them."""
+"""Broker, Kafka and database that belong to this room, so that a test may stop or kill them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from vitalgate.local.stack import Stack
 
 @pytest.fixture(scope="session")
 def edge_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A broker and a Kafka node."""
-    stack = Stack(tmp_path_factory.mktemp("edge"), only={"mqtt", "kafka"})
+    """A broker, a Kafka node and a database."""
+    stack = Stack(tmp_path_factory.mktemp("edge"), only={"mqtt", "kafka", "postgres"})
     try:
         stack.start()
     except PartError as error:

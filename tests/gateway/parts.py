@@ -154,6 +154,7 @@ class Edge:
             "mqtt.share_group": self.name,
             "gateway.slot": self.name,
             "worker.slot": self.name,
+            "database.db_schema": self.name,
             **{name.replace("__", "."): value for name, value in flags.items()},
         }
         self.flags = given
@@ -185,17 +186,19 @@ class Edge:
     def gateway_password(self) -> str:
         return read_secret(self.settings.mqtt.password_file, "gateway's password")
 
-    def pub(self, device: str, topic: str, payload: str | bytes, *options: str) -> subprocess.CompletedProcess[str]:
+    def pub(
+        self, device: str, topic: str, payload: str | bytes, *options: str, password: str = ""
+    ) -> subprocess.CompletedProcess[str]:
         """`mosquitto_pub` as this device."""
         data = payload.encode() if isinstance(payload, str) else payload
-        command = [*self._client("mosquitto_pub", device), "-t", topic, "-q", "1", "-s", *options]
+        command = [*self._client("mosquitto_pub", device, password), "-t", topic, "-q", "1", "-s", *options]
         done = subprocess.run(command, input=data, capture_output=True, timeout=20, check=False)
         return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
 
     @contextlib.contextmanager
-    def sub(self, user: str, *filters: str, version: str = "mqttv5") -> Iterator[Subscriber]:
+    def sub(self, user: str, *filters: str, version: str = "mqttv5", password: str = "") -> Iterator[Subscriber]:
         """`mosquitto_sub` as this user."""
-        command = [*self._client("mosquitto_sub", user), "-V", version, "-q", "1", "-F", "%t\t%r\t%p", "-d"]
+        command = [*self._client("mosquitto_sub", user, password), "-V", version, "-q", "1", "-F", "%t\t%r\t%p", "-d"]
         for name in filters:
             command += ["-t", name]
         subscriber = Subscriber(command)
@@ -205,12 +208,12 @@ class Edge:
         finally:
             subscriber.close()
 
-    def _client(self, program: str, user: str) -> list[str]:
+    def _client(self, program: str, user: str, password: str = "") -> list[str]:
         path = shutil.which(program)
         if path is None:
             pytest.skip(f"{program} is not on this machine (Debian, Ubuntu: apt-get install mosquitto-clients)")
         mqtt = self.settings.mqtt
-        secret = {mqtt.username: self.gateway_password}.get(user, PASSWORD)
+        secret = password or {mqtt.username: self.gateway_password}.get(user, PASSWORD)
         return [path, "-h", mqtt.host, "-p", str(mqtt.port), "-u", user, "-P", secret]
 
     # --- processes --------------------------------------------------------------------------------------------------
@@ -222,6 +225,30 @@ class Edge:
         process = Process(name, env, self.folder / f"{name.split()[0]}.log")
         self._processes.append(process)
         return process
+
+    def try_command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run one of our commands to its end."""
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("VITALGATE_")}
+        env = {**clean, **{env_name(key): value for key, value in self.flags.items()}}
+        return subprocess.run(
+            [sys.executable, "-m", "vitalgate.cli", *arguments],
+            env={**env, "VITALGATE_STACK_DATA": str(self.stack.data)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            cwd=self.folder,
+        )
+
+    def command(self, *arguments: str, wait: bool = True) -> Any:
+        """Run one of our commands, which must do its work; what it prints, read as JSON where it is that.
+
+        With `wait`, nothing may be left for later.
+        """
+        done = self.try_command(*arguments)
+        assert done.returncode == 0, done.stderr
+        assert not (wait and done.stderr), done.stderr
+        return json.loads(done.stdout) if "--json" in arguments else done.stdout
 
     def pid(self, part: str) -> int:
         """Process id of `mosquitto` or `kafka`."""

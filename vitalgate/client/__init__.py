@@ -8,14 +8,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vitalgate.client.outbox import MemoryOutbox, Outbox, OutboxFull, Stored
-from vitalgate.client.protocol import Policy, Receipt, ReceiptError, Rejected, Tracker, message, read_receipt
+from vitalgate.client.protocol import (
+    Policy,
+    Receipt,
+    ReceiptError,
+    Rejected,
+    Tracker,
+    declaration,
+    message,
+    read_receipt,
+)
 
 if TYPE_CHECKING:
     from vitalgate.client.device import Device
 
 __all__ = [
     "Device", "MemoryOutbox", "Outbox", "OutboxFull", "Policy", "Receipt", "ReceiptError", "Rejected", "Stored",
-    "Tracker", "message", "read_receipt",
+    "Tracker", "declaration", "message", "read_receipt",
 ]  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from vitalgate.client.protocol import (
     ReceiptError,
     Rejected,
     Tracker,
+    declaration,
     message,
     read_receipt,
     timestamp,
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 
 #: Messages of the outbox that are looked at; the rest of a long backlog stays on the disk.
 FRONT = 256
+#: In place of a leaf: the message was given up, and its number is to be declared lost.
+LOST = "lost"
 _RETRY_FIRST_S = 0.5
 _RETRY_CAP_S = 60.0
 
@@ -186,13 +189,11 @@ class Device:
     def declare_lost(self, key: Key) -> bool:
         """Give a message up for good and say so; False when it is not in the outbox.
 
-        Its number is sent with a status in its place that names it as lost, so that the server does not wait for it.
+        A status that names the number as lost is sent until a receipt covers it, so that the server does not wait.
         """
-        seq = key[1]
-        body = self._encode({"state": "online", "time": timestamp(self._clock()), "lost": [seq]})
         with self._changed:
-            replaced = self.outbox.replace(key, "status", body)
-            if replaced and key in self._tracker:
+            replaced = self.outbox.replace(key, LOST, b"")
+            if replaced:
                 self._tracker.postpone(key, time.monotonic())
                 self._changed.notify_all()
         return replaced
@@ -310,8 +311,11 @@ class Device:
         if stored is None:
             self._tracker.forget(key)
             return True
-        payload = message(stored.body, stored.epoch, stored.seq, self._clock())
-        info = client.publish(self._topic(stored.leaf), payload, qos=1)
+        if stored.leaf == LOST:
+            leaf, payload = "status", declaration(*key, self._clock(), cbor=self._encode is encode_cbor)
+        else:
+            leaf, payload = stored.leaf, message(stored.body, *key, self._clock())
+        info = client.publish(self._topic(leaf), payload, qos=1)
         if info.rc != mqtt.MQTT_ERR_SUCCESS:
             return False
         self._tracker.sent(key, now)

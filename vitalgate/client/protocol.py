@@ -108,6 +108,14 @@ def message(body: bytes, epoch: str, seq: int, sent_at: float | None) -> bytes:
     raise ValueError("a body must be a JSON object or a short CBOR map")
 
 
+def declaration(epoch: str, seq: int, sent_at: float | None, *, cbor: bool = False) -> bytes:
+    """A status message that says: this number will never come. It bears no number itself, and may come again."""
+    fields: dict[str, Any] = {"epoch": epoch, "lost": [seq], "state": "online"}
+    if sent_at is not None:
+        fields["sent_at"] = timestamp(sent_at)
+    return cbor2.dumps(fields) if cbor else json.dumps(fields, separators=(",", ":")).encode()
+
+
 @dataclass(frozen=True)
 class Policy:
     """How patient a device is."""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import orjson
 
+from vitalgate.devices import sequences
 from vitalgate.devices.records import DeviceSequences, Kept
 
 #: Reasons that the recorder, not intake, finds; intake's are in `DeviceSequences.rejected` already.
 RECORDER_REASONS = frozenset({"sequence_reused"})
-#: Rejections named in one receipt, the latest.
-REJECTED_MAX = 50
 
 
 class Receipt(NamedTuple):
@@ -24,37 +22,9 @@ class Receipt(NamedTuple):
     payload: bytes
 
 
-def encode_receipt(
-    epoch: str,
-    kept_through: int,
-    beyond: Iterable[tuple[int, int]],
-    rejected: Iterable[tuple[int, str, str]],
-) -> bytes:
-    """The JSON of a receipt: every number up to `kept_through`, and the closed ranges `beyond` it, are kept.
-
-    ``{"epoch":"k3f9","kept_through":17,"beyond":[[19,20]],"rejected":[{"seq":16,"reason":"…","detail":"…"}]}``;
-    `beyond` is left out when empty. A rejected number is kept too: it was answered for, and needs no resending.
-    """
-    document: dict[str, Any] = {"epoch": epoch, "kept_through": kept_through}
-    ranges = [list(item) for item in beyond]
-    if ranges:
-        document["beyond"] = ranges
-    document["rejected"] = [{"seq": seq, "reason": reason, "detail": detail} for seq, reason, detail in rejected]
-    return orjson.dumps(document)
-
-
-def receipts_of(sequences: DeviceSequences) -> list[Receipt]:
+def receipts_of(state: DeviceSequences) -> list[Receipt]:
     """The receipts that one update of a device's memory calls for: one for each epoch it is about."""
-    known = {kept.epoch: kept for kept in sequences.epochs}
-    out = []
-    for epoch in dict.fromkeys(sequences.touched):
-        kept = known.get(epoch)
-        if kept is None:
-            continue
-        rejected = [(seq, reason, detail) for of, seq, reason, detail in sequences.rejected if of == epoch]
-        payload = encode_receipt(epoch, kept.through, kept.beyond, rejected[-REJECTED_MAX:])
-        out.append(Receipt(sequences.device, epoch, payload))
-    return out
+    return [Receipt(state.device, due["epoch"], orjson.dumps(due)) for due in sequences.receipts(state)]
 
 
 def receipt_of_dead_letter(document: dict[str, Any], kept: Kept | None) -> Receipt | None:
@@ -62,9 +32,13 @@ def receipt_of_dead_letter(document: dict[str, Any], kept: Kept | None) -> Recei
     device, epoch, seq = document.get("device_id"), document.get("epoch"), document.get("seq")
     if document.get("reason") not in RECORDER_REASONS or not device or not epoch or not isinstance(seq, int) or seq < 0:
         return None
-    through = kept.through if kept is not None else -1
-    refusal = (seq, str(document["reason"]), str(document.get("detail", "")))
-    return Receipt(device, epoch, encode_receipt(epoch, through, kept.beyond if kept is not None else (), [refusal]))
+    receipt = {
+        "epoch": epoch,
+        "kept_through": sequences.NOTHING if kept is None else kept.through,
+        "beyond": [] if kept is None else kept.beyond[:100],
+        "rejected": [{"seq": seq, "reason": document["reason"], "detail": str(document.get("detail", ""))}],
+    }
+    return Receipt(device, epoch, orjson.dumps(receipt))
 
 
 class Position(NamedTuple):

@@ -343,14 +343,23 @@ class Registry:
             ).fetchall()
         return [OutboxRow(n, topic, key, orjson.dumps({**value, "change": n}), at) for n, topic, key, value, at in rows]
 
-    def previous(self, row: OutboxRow) -> dict[str, Any] | None:
-        """What the change before this one said of the same device or patient; None when it is the first."""
+    def previous(self, rows: Sequence[OutboxRow]) -> dict[int, dict[str, Any]]:
+        """What the change before each of these said of the same device or patient, by the row's id.
+
+        Rows without a change before them are left out.
+        """
         with self._session.transaction() as connection:
             found = connection.execute(
-                "SELECT value FROM registry_outbox WHERE topic = %s AND key = %s AND id < %s ORDER BY id DESC LIMIT 1",
-                (row.topic, row.key, row.id),
-            ).fetchone()
-        return None if found is None else found[0]
+                """
+                SELECT DISTINCT ON (asked.id) asked.id, o.value
+                FROM registry_outbox o
+                JOIN unnest(%s::bigint[], %s::text[], %s::text[]) AS asked (id, topic, key)
+                    ON o.topic = asked.topic AND o.key = asked.key AND o.id < asked.id
+                ORDER BY asked.id, o.id DESC
+                """,
+                ([row.id for row in rows], [row.topic for row in rows], [row.key for row in rows]),
+            ).fetchall()
+        return dict(found)
 
     def mark_applied(self, ids: Iterable[int]) -> None:
         """The registrar has sent these changes to their topics and the broker."""

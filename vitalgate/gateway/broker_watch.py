@@ -1,0 +1,120 @@
+"""How full the broker's queues are, and what it refused: from $SYS and from its log."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+from vitalgate.config.settings import MqttSettings
+from vitalgate.gateway import wire
+from vitalgate.gateway.link import Address, Link, LinkDown, WrongVersion, backoff
+from vitalgate.telemetry import metrics
+
+log = logging.getLogger(__name__)
+
+QUEUE_BYTES = "$SYS/broker/store/messages/bytes"
+#: The share of the bound at which an alarm is due: behind it the broker drops what it has acknowledged.
+ALARM_RATIO = 0.5
+#: What Mosquitto writes when it refuses a message (acknowledged all the same to a 3.1.1 client) or a connection.
+REFUSALS = (b"Denied PUBLISH from", b"disconnected, not authorised")
+_READ_MOST = 4 * 1024 * 1024
+
+
+class LogTail:
+    """Counts refusals in a log file that others write, cut or replace."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._at = path.stat().st_size if path.is_file() else 0
+        self._inode = path.stat().st_ino if path.is_file() else 0
+        self._rest = b""
+
+    def count(self) -> int:
+        """Refusals written since the last call."""
+        try:
+            status = self._path.stat()
+        except OSError:
+            return 0
+        if status.st_ino != self._inode or status.st_size < self._at:  # replaced, or cut to nothing
+            self._at, self._rest, self._inode = 0, b"", status.st_ino
+        found = 0
+        with self._path.open("rb") as stream:
+            stream.seek(self._at)
+            while data := stream.read(_READ_MOST):
+                self._at += len(data)
+                lines = (self._rest + data).split(b"\n")
+                self._rest = lines.pop()[-10_000:]
+                found += sum(any(words in line for words in REFUSALS) for line in lines)
+        return found
+
+
+class BrokerWatch:
+    """Keeps the broker's gauges; one thread."""
+
+    def __init__(self, mqtt: MqttSettings, password: str, *, name: str = "vg-registrar-watch") -> None:
+        self._bound = mqtt.max_queued_bytes
+        self._address = Address(mqtt.host, mqtt.port, name, mqtt.admin_username, password, clean=True)
+        self._log = LogTail(Path(mqtt.log_file)) if mqtt.log_file else None
+        self._stop = threading.Event()
+        self._alarmed = False
+        self._thread = threading.Thread(target=self._run, name="broker-watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; returns at once."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        waits, version = backoff(), wire.V5
+        while not self._stop.is_set():
+            try:
+                link = Link(self._address, version=version)
+            except WrongVersion:
+                version = wire.V311
+                continue
+            except LinkDown:
+                self._count()
+                self._stop.wait(next(waits))
+                continue
+            waits = backoff()
+            try:
+                link.subscribe([QUEUE_BYTES], qos=0)
+                while not self._stop.is_set():
+                    for packet in link.read(1.0):
+                        if isinstance(packet, wire.Publish) and packet.topic == QUEUE_BYTES.encode():
+                            self._queue(packet.payload)
+                    link.keep_alive()
+                    self._count()
+                link.goodbye()
+            except LinkDown as error:
+                link.close()
+                log.info("broker watch lost its connection", extra={"detail": str(error)})
+                self._stop.wait(next(waits))
+
+    def _queue(self, payload: bytes) -> None:
+        try:
+            size = int(payload)
+        except ValueError:
+            return
+        ratio = size / self._bound
+        metrics.BROKER_QUEUE.set(size)
+        metrics.BROKER_QUEUE_RATIO.set(ratio)
+        if (ratio >= ALARM_RATIO) != self._alarmed:
+            self._alarmed = not self._alarmed
+            if self._alarmed:
+                log.warning(
+                    "the broker's queue is half full; behind its bound it drops acknowledged messages: are all "
+                    "gateways running, and is Kafka?",
+                    extra={"bytes": size, "bound": self._bound},
+                )
+            else:
+                log.info("the broker's queue is below half again", extra={"bytes": size, "bound": self._bound})
+
+    def _count(self) -> None:
+        if self._log is not None and (found := self._log.count()):
+            metrics.BROKER_DENIED.inc(found)
+            log.warning("the broker refused messages or connections", extra={"count": found})

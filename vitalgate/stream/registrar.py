@@ -1,0 +1,176 @@
+"""The registrar: registry changes to the registry topics and the broker, ticks, and a watch over the broker.
+
+A change is one outbox row. It is marked applied when the broker has it, Kafka has it, and what it moves has been sent
+again; until then it is tried again, and each of these steps may be done twice. Killed at any point, the registrar
+goes on where the marks end.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from vitalgate.config.loading import read_secret
+from vitalgate.config.settings import Settings
+from vitalgate.config.topics import REGISTRY_DEVICES
+from vitalgate.gateway import dynsec
+from vitalgate.gateway.broker_watch import BrokerWatch
+from vitalgate.gateway.confirmed import ConfirmedProducer, NotDelivered
+from vitalgate.gateway.dynsec import Dynsec, DynsecError
+from vitalgate.gateway.link import LinkDown, backoff
+from vitalgate.gateway.reconcile import plan
+from vitalgate.gateway.ticks import Ticker
+from vitalgate.storage.connect import Connection, connect
+from vitalgate.storage.errors import StorageError, transient
+from vitalgate.storage.registry import CHANNEL, OutboxRow, Registry
+from vitalgate.stream.registry_records import audit_record, registry_record
+from vitalgate.telemetry import metrics
+from vitalgate.telemetry.health import Health
+
+log = logging.getLogger(__name__)
+
+#: Outbox rows taken at once.
+BATCH = 500
+POLL_S = 1.0
+#: Faults that pass: the same is tried again after a pause.
+TRANSIENT = (LinkDown, DynsecError, NotDelivered, StorageError)
+
+
+class Registrar:
+    """One per deployment."""
+
+    def __init__(self, settings: Settings, *, health: Health | None = None) -> None:
+        self._settings = settings
+        mqtt = settings.mqtt
+        self._password = read_secret(mqtt.admin_password_file, "broker administrator's password")
+        self._watch = BrokerWatch(mqtt, self._password)
+        wall = settings.clock.source == "wall"
+        self._ticker = Ticker(settings.kafka, settings.alerting.tick_s) if wall else None
+        self._producer = ConfirmedProducer(settings.kafka, "vg-registrar")
+        self._stop = threading.Event()
+        self._trouble: str | None = "has not reconciled the broker with the registry yet"
+        self._published = 0
+        """Rows up to this id are on their topics already (a row is published once while the broker is away)."""
+        if health is not None:
+            health.ready["registry"] = lambda: self._trouble
+            health.ready["ticks"] = self._late_tick
+
+    def stop(self) -> None:
+        """Ask `run` to return after the rows in hand."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Apply changes until `stop()`; passing faults are waited out."""
+        self._watch.start()
+        if self._ticker is not None:
+            self._ticker.start()
+        waits = backoff(0.2, 5.0)
+        try:
+            while not self._stop.is_set():
+                try:
+                    with Registry(self._settings.database) as registry, self._broker() as broker:
+                        self._reconcile(registry, broker)
+                        waits = backoff(0.2, 5.0)
+                        self._follow(registry, broker)
+                except TRANSIENT as error:
+                    self._trouble = str(error)
+                    metrics.RETRIES.labels("registrar").inc()
+                    log.warning("registry changes have to wait", extra={"detail": str(error)})
+                    self._stop.wait(next(waits))
+        finally:
+            self._watch.stop()
+            if self._ticker is not None:
+                self._ticker.stop()
+            self._producer.close()
+
+    def _broker(self) -> Dynsec:
+        mqtt = self._settings.mqtt
+        return Dynsec(mqtt.host, mqtt.port, mqtt.admin_username, self._password, name="registrar")
+
+    def _late_tick(self) -> str | None:
+        if self._ticker is None:
+            return None
+        late = time.monotonic() - self._ticker.last
+        return None if late < max(10.0, 3 * self._settings.alerting.tick_s) else "no tick has been sent lately"
+
+    # --- start ------------------------------------------------------------------------------------------------------
+
+    def _reconcile(self, registry: Registry, broker: Dynsec) -> None:
+        """Have the broker let in whom the registry lets in, and the topics say what the registry says."""
+        broker.ensure_role()
+        # In this order: whoever is added meanwhile is in the registry before the broker knows the user.
+        known = broker.clients()
+        devices = registry.devices()
+        todo = plan({device.device_id: device.state == "active" for device in devices}, known)
+        for command, error in zip(todo.commands, broker.run(todo.commands), strict=True):
+            if error is not None:
+                log.warning("the broker refused", extra={"command": command["command"], "detail": error})
+        if todo.commands:
+            log.info(
+                "broker reconciled with the registry",
+                extra={"disabled": len(todo.disabled), "removed": len(todo.removed), "commands": len(todo.commands)},
+            )
+        if todo.missing:
+            log.error(
+                "the broker does not know devices that the registry has, and their passwords are not stored: stop the "
+                "broker, run `vitalgate registrar restore FILE` on its dynamic security file, start it again",
+                extra={"devices": len(todo.missing), "first": todo.missing[:5]},
+            )
+        if devices and self._producer.is_empty(REGISTRY_DEVICES):
+            log.warning("the registry topics are empty: everything is sent again", extra={"devices": len(devices)})
+            self._published = 0
+            registry.everything()
+
+    # --- running ----------------------------------------------------------------------------------------------------
+
+    def _follow(self, registry: Registry, broker: Dynsec) -> None:
+        with connect(self._settings.database, "registrar-listen", autocommit=True) as listener:
+            listener.execute(f"LISTEN {CHANNEL}")
+            while not self._stop.is_set():
+                rows = registry.outbox(BATCH)
+                if rows:
+                    self._apply(registry, broker, rows)
+                self._trouble = None
+                broker.idle()
+                if len(rows) < BATCH:
+                    _wait(listener)
+
+    def _apply(self, registry: Registry, broker: Dynsec, rows: Sequence[OutboxRow]) -> None:
+        """Broker first, so that a revoked device is cut even while Kafka is away."""
+        before = registry.previous(rows)
+        self._tell_broker(broker, rows, before)
+        fresh = [row for row in rows if row.id > self._published]
+        if fresh:
+            records = [registry_record(row) for row in fresh]
+            records += [event for row in fresh if (event := audit_record(row, before.get(row.id))) is not None]
+            self._producer.send(records)
+            self._published = fresh[-1].id
+        registry.mark_applied(row.id for row in rows)
+        log.info("registry changes applied", extra={"count": len(rows), "through": rows[-1].id})
+
+    def _tell_broker(self, broker: Dynsec, rows: Sequence[OutboxRow], before: Mapping[int, Mapping[str, Any]]) -> None:
+        """Shut out who is revoked, let in again who was; a new device's user is made by whoever adds it."""
+        commands: dict[str, dynsec.Command] = {}
+        for row in rows:
+            if row.topic != REGISTRY_DEVICES.name:
+                continue
+            if orjson.loads(row.value)["state"] == "revoked":
+                commands[row.key] = dynsec.disable(row.key)
+            elif before.get(row.id, {}).get("state") == "revoked":
+                commands[row.key] = dynsec.enable(row.key)
+        todo = list(commands.values())
+        for command, error in zip(todo, broker.run(todo), strict=True):
+            if error is not None and "not found" not in error.lower():
+                raise DynsecError(f"{command['command']} {command['username']}: {error}")
+
+
+def _wait(listener: Connection) -> None:
+    """Until somebody says that the registry has changed, at most `POLL_S`."""
+    with transient():
+        for _ in listener.notifies(timeout=POLL_S, stop_after=1):
+            return

@@ -1,0 +1,74 @@
+"""Registry changes as Kafka records: the registry topics, and the audit events that they are. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from typing import Any
+
+import orjson
+
+from vitalgate.config import topics
+from vitalgate.gateway.confirmed import Record
+from vitalgate.storage.registry import OutboxRow
+
+#: Namespace of the ids of audit events made from registry changes.
+_EVENTS = uuid.UUID("6b8f0f6e-6a1f-5a55-9f0e-2f6f6d1f2a10")
+_TOPICS = {
+    topic.name: topic for topic in (topics.REGISTRY_DEVICES, topics.REGISTRY_ASSIGNMENTS, topics.REGISTRY_PATIENTS)
+}
+
+
+def message_id(*parts: str) -> str:
+    """32 hex digits made from the content's identity."""
+    return hashlib.blake2b("\x1f".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def registry_record(row: OutboxRow) -> Record:
+    """A change on its topic. Raises KeyError for a topic that is no registry topic."""
+    identity = message_id(row.topic, row.key, str(row.id))
+    return Record(_TOPICS[row.topic], row.key, row.value, identity, trace=identity)
+
+
+def audit_record(row: OutboxRow, before: dict[str, Any] | None) -> Record | None:
+    """The audit event of a change, or None when nothing changed (everything was sent again).
+
+    Its id is made from the change's number, so that a repeat is recognised.
+    """
+    now = {key: value for key, value in orjson.loads(row.value).items() if key not in ("change", "updated_at")}
+    was = {key: value for key, value in (before or {}).items() if key not in ("change", "updated_at")}
+    action, detail = _action(row, now, was)
+    if not action:
+        return None
+    event_id = str(uuid.uuid5(_EVENTS, f"{row.topic}:{row.id}"))
+    event = {
+        "event_id": event_id,
+        "who": "registry",
+        "action": action,
+        "entity_type": "patient" if row.topic == topics.REGISTRY_PATIENTS.name else "device",
+        "entity_id": row.key,
+        "when": row.created_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "where": "registrar",
+        "outcome": "done",
+        "detail": {"change": row.id, **detail},
+    }
+    return Record(
+        topics.AUDIT_INBOX, None, orjson.dumps(event), message_id("audit", event_id), trace=event_id.replace("-", "")
+    )
+
+
+def _action(row: OutboxRow, now: dict[str, Any], was: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    if now == was:
+        return "", {}
+    if row.topic == topics.REGISTRY_ASSIGNMENTS.name:
+        if now.get("assignments", []) == was.get("assignments", []):
+            return "", {}
+        return "device.assigned", {"assignments": now["assignments"], "before": was.get("assignments", [])}
+    changed = sorted(key for key in now.keys() | was.keys() if now.get(key) != was.get(key))
+    if row.topic == topics.REGISTRY_PATIENTS.name:
+        return ("patient.changed" if was else "patient.added"), {"changed": changed}
+    if now["state"] == "revoked":
+        return "device.revoked", {"kind": now["kind"]}
+    if not was or was.get("state") == "revoked":
+        return "device.added", {"kind": now["kind"]}
+    return "device.changed", {"changed": changed}
