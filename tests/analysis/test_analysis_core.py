@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import dataclass, field
 
@@ -46,7 +47,7 @@ def _message(first: int, samples: np.ndarray, seq: int) -> Message:
 
 def _split(samples: np.ndarray, edges: list[int]) -> list[Message]:
     cuts = [0, *sorted(set(edges)), len(samples)]
-    pairs = [(a, b) for a, b in zip(cuts, cuts[1:], strict=False) if a < b]
+    pairs = [(a, b) for a, b in itertools.pairwise(cuts) if a < b]
     return [_message(a, samples[a:b], seq) for seq, (a, b) in enumerate(pairs)]
 
 
@@ -63,9 +64,7 @@ class World:
     def deliver(self, message: Message, *, partial: bool = False, op: str = "add") -> None:
         self.log.append(message)
         self.stored += [packet for w in message.waveforms if (packet := packet_of(message, w)) is not None]
-        self.core.take(
-            "p1", message, op=op, partition=0, offset=len(self.log), partial=partial, now_us=len(self.log)
-        )
+        self.core.take("p1", message, op=op, partition=0, offset=len(self.log), partial=partial, now_us=len(self.log))
         self.work()
 
     def history(self, job: Job) -> list[Packet]:
@@ -106,7 +105,7 @@ class World:
             self.core.restore_feature(again)
         self.work()
 
-    def result(self) -> tuple[dict[int, tuple[tuple[int, int, float | None], ...]], dict[tuple[str, int], float | None]]:
+    def result(self) -> tuple[dict[int, object], dict[tuple[str, int], float | None]]:
         return (
             {block: result.beats for block, result in sorted(self.beats.items()) if result.present},
             {identity: feature.value for identity, feature in sorted(self.features.items())},

@@ -24,13 +24,16 @@ class Topic:
     visibility: Visibility = "public"
     compacted: bool = False
     partitions: int | None = None
+    forever: bool = False
+    """Nothing expires."""
 
     def config(self, settings: KafkaSettings) -> dict[str, str]:
         """Kafka's topic configuration."""
         base = {"min.insync.replicas": str(settings.min_insync)}
         if self.compacted:
             return {**base, "cleanup.policy": "compact", "max.compaction.lag.ms": "3600000", "segment.ms": "3600000"}
-        return {**base, "cleanup.policy": "delete", "retention.ms": str(settings.retention_hours * 3_600_000)}
+        kept_ms = -1 if self.forever else settings.retention_hours * 3_600_000
+        return {**base, "cleanup.policy": "delete", "retention.ms": str(kept_ms)}
 
 
 RAW = Topic("device.raw", "device", "What the gateway took from MQTT: the bytes as they came.", "internal")
@@ -65,7 +68,7 @@ SETASIDE = Topic(
     "worker.setaside", "none", "Records that made a worker fail, with their bytes and the error.", "internal", partitions=1
 )
 AUDIT_INBOX = Topic("audit.inbox", "none", "Audit events on their way to the chain.", "internal", partitions=1)
-AUDIT = Topic("audit.events", "none", "The hash-chained audit trail.", partitions=1)
+AUDIT = Topic("audit.events", "none", "The hash-chained audit trail.", partitions=1, forever=True)
 REGISTRY_DEVICES = Topic(
     "registry.devices", "device", "Devices: kind, state, credential hash.", compacted=True, partitions=1
 )
@@ -83,6 +86,7 @@ REGISTRY_PATIENTS = Topic(
 ALL: tuple[Topic, ...] = (
     RAW, SEQUENCES, VALIDATED, INPUTS, READINGS, WAVEFORMS, DEADLETTER, BEATS, FEATURES, ALERTS, ALERT_STATE,
     ALERT_MEMORY, TICKS, AUDIT_INBOX, AUDIT, REGISTRY_DEVICES, REGISTRY_ASSIGNMENTS, REGISTRY_PATIENTS,
+    SETASIDE,
 )  # fmt: skip
 
 

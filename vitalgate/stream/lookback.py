@@ -126,6 +126,25 @@ async def read(
         await asyncio.to_thread(consumer.close)
 
 
+async def end_offset(kafka: KafkaSettings, topic: Topic, partition: int) -> int:
+    """Offset that the next record of a partition will get.
+
+    Raises
+    ------
+    TransientError
+        When Kafka does not answer.
+    """
+
+    def ask() -> int:
+        consumer = Consumer(reader_configuration(kafka))
+        try:
+            return _bounds(consumer, TopicPartition(full(topic, kafka), partition), kafka)[1]
+        finally:
+            consumer.close()
+
+    return await asyncio.to_thread(ask)
+
+
 def fetch(kafka: KafkaSettings, topic: Topic, partition: int, offset: int) -> bytes | None:
     """Value of one record, blocking; None when it is no longer kept or Kafka does not answer within seconds."""
     consumer = Consumer(reader_configuration(kafka))

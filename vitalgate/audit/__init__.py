@@ -1,0 +1,1 @@
+"""The audit trail: hash-chained events and signed checkpoints. Pure: no I/O, no clock."""

@@ -1,0 +1,51 @@
+"""JSON Schemas and the AsyncAPI document of the public topics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from vitalgate.cli._context import Failure, json_option, print_json
+
+_FOLDER = click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path("schemas"))
+
+
+@click.group()
+def command() -> None:
+    """Schemas of the public topics: export them, or check that they fit the models and the last release."""
+
+
+@command.command()
+@_FOLDER
+def export(folder: Path) -> None:
+    """Write one JSON Schema for each public topic and asyncapi.json into FOLDER."""
+    from vitalgate.schemas.export import write
+
+    for path in write(folder):
+        click.echo(str(path))
+
+
+@command.command()
+@_FOLDER
+@json_option
+def check(folder: Path, as_json: bool) -> None:
+    """Compare FOLDER with the models, and the models with the last release; exit 1 when something would break."""
+    from vitalgate.schemas.export import problems
+
+    found = problems(folder)
+    if as_json:
+        print_json({"problems": found})
+    elif not found:
+        click.echo("Schemas fit the models and the last release.")
+    if found:
+        raise Failure("\n".join(found))
+
+
+@command.command()
+@_FOLDER
+def release(folder: Path) -> None:
+    """Take today's schemas as those of the release, once a release is made."""
+    from vitalgate.schemas.export import release as take
+
+    click.echo(f"{len(take(folder))} schemas are the release's now.")
