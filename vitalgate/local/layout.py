@@ -98,6 +98,19 @@ class Layout:
             write_private(path, secrets.token_urlsafe(24) + "\n")
         return path
 
+    def signing_key(self) -> Path:
+        """The file of the Ed25519 key that signs audit checkpoints (PEM), made at first use."""
+        path = self.secrets / "audit-signing-key.pem"
+        if not path.is_file():
+            from cryptography.hazmat.primitives import serialization
+            from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+            pem = Ed25519PrivateKey.generate().private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+            write_private(path, pem.decode())
+        return path
+
 
 def write_private(path: Path, text: str) -> None:
     """Replace a file in one step; only its owner may read it."""

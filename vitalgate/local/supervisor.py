@@ -144,7 +144,9 @@ class Supervisor:
             for task in prepared:
                 task.cancel()
             raise
-        write_stack_file(self.layout, {name: value for part in parts for name, value in part.addresses().items()})
+        addresses = {name: value for part in parts for name, value in part.addresses().items()}
+        addresses["audit.signing_key_file"] = str(self.layout.signing_key())
+        write_stack_file(self.layout, addresses)
         self.loaded = load(config=config, flags=self.request.flags, data=str(self.layout.data))
         timeout = self.loaded.settings.local.ready_timeout_s
         try:
