@@ -9,28 +9,35 @@ from pathlib import Path
 
 import pytest
 
+from tests.stream.pipeline import Pipeline
 from tests.stream.stream_probe import MakeSettings
 from vitalgate.config.loading import load
 from vitalgate.config.settings import Settings
 from vitalgate.config.topics import Topic
-from vitalgate.local.stack import Stack
 from vitalgate.local.topics import create_topics
 
 _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def kafka_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A node that belongs to this room alone, so that a test may stop it."""
-    with Stack(tmp_path_factory.mktemp("stream-kafka"), only={"kafka"}) as stack:
-        yield stack
+def bootstrap(request: pytest.FixtureRequest) -> str:
+    """Address of Kafka; TEST_KAFKA names one that already runs."""
+    return os.environ.get("TEST_KAFKA") or str(request.getfixturevalue("kafka_bootstrap"))
 
 
 @pytest.fixture(scope="session")
-def bootstrap(request: pytest.FixtureRequest) -> str:
-    """Address of Kafka; VITALGATE_KAFKA_BOOTSTRAP names one that already runs."""
-    given = os.environ.get("VITALGATE_KAFKA_BOOTSTRAP")
-    return given or request.getfixturevalue("kafka_stack").settings.settings.kafka.bootstrap
+def dsn(request: pytest.FixtureRequest) -> str:
+    """A database; TEST_DSN names one that already runs."""
+    return os.environ.get("TEST_DSN") or str(request.getfixturevalue("postgres_dsn"))
+
+
+@pytest.fixture(scope="module")
+def pipeline(bootstrap: str, dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
+    """intake, recorder and archiver, running."""
+    made = Pipeline(bootstrap, dsn, tmp_path_factory.mktemp("pipeline"))
+    made.start("intake", "recorder", "archiver")
+    yield made
+    made.close()
 
 
 @pytest.fixture

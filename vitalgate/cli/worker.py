@@ -25,7 +25,7 @@ def command(name: str, slot: str | None) -> None:
     Several processes of one name share the partitions: give each a slot of its own (--slot 1). SIGTERM finishes the
     batch in hand and ends with status 0 within two seconds. Status 3 means that something unexpected happened and the
     process wants to be started again; nothing is lost, Kafka hands over again what was not acknowledged.
-    """  # noqa: D301 - click wants the backspace
+    """
     from vitalgate.stream.harness import run
     from vitalgate.stream.workers import make_worker
 

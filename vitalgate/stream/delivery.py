@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Awaitable, Callable
 
 from vitalgate.stream.errors import TransientError
@@ -77,10 +78,14 @@ class Delivery:
         except MemoryError:
             raise
         except Exception as error:
-            log.exception(
+            # Without the error's text, which may quote a measured value.
+            log.error(
                 "a batch could not be handled",
-                extra={"worker": self._worker.name, "records": len(batch), "trace": batch[0].header("trace")},
-            )
+                extra={
+                    "worker": self._worker.name, "records": len(batch), "trace": batch[0].header("trace"),
+                    "error": type(error).__name__, "stack": "".join(traceback.format_tb(error.__traceback__)),
+                },
+            )  # fmt: skip
             await self._worker.recover()
             return error
         self._run = 0

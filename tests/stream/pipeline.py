@@ -1,0 +1,178 @@
+"""The workers intake, recorder and archiver as processes on real Kafka and PostgreSQL, for the tests of this room."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from confluent_kafka import Consumer, Producer
+
+from vitalgate.config import topics
+from vitalgate.config.loading import load
+from vitalgate.config.settings import Settings
+from vitalgate.local.topics import create_topics
+from vitalgate.storage.migrate import migrate
+
+_numbers = itertools.count(1)
+START = datetime(2026, 11, 20, 8, tzinfo=UTC)
+
+
+def wait_for(check: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Until it holds."""
+    end = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.05)
+
+
+class Pipeline:
+    """A deployment of its own: topic prefix, schema, worker processes."""
+
+    def __init__(self, bootstrap: str, dsn: str, folder: Path, **flags: str) -> None:
+        self.folder = folder
+        number = f"{os.getpid()}_{next(_numbers)}"
+        self.flags = {
+            "kafka.bootstrap": bootstrap,
+            "kafka.prefix": f"p{number}.",
+            "kafka.partitions": "2",
+            "database.dsn": dsn,
+            "database.db_schema": f"stream_{number}",
+            **{name.replace("__", "."): value for name, value in flags.items()},
+        }
+        self.settings: Settings = load(flags=self.flags, env={}, data=str(folder)).settings
+        create_topics(self.settings.kafka)
+        migrate(self.settings.database)
+        self.schema = self.settings.database.db_schema
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._changes = itertools.count(1)
+        self._producer = Producer({"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "linger.ms": 1})
+
+    # --- processes ------------------------------------------------------------------------------------------------
+
+    def start(self, *names: str) -> None:
+        """Start workers; `intake-1` is intake in slot 1."""
+        for name in names:
+            worker, _, slot = name.partition("-")
+            flags = [f"--set={key}={value}" for key, value in self.flags.items()]
+            with (self.folder / f"{name}.log").open("ab") as log:
+                self.processes[name] = subprocess.Popen(
+                    [sys.executable, "-m", "vitalgate.cli", "worker", worker, "--slot", slot or "0", *flags],
+                    stderr=log,
+                    env={key: value for key, value in os.environ.items() if not key.startswith("VITALGATE_")},
+                )
+
+    def kill(self, name: str) -> None:
+        """SIGKILL."""
+        self.processes[name].kill()
+        self.processes[name].wait()
+
+    def stop(self, name: str) -> int:
+        """SIGTERM and the exit status."""
+        self.processes[name].send_signal(signal.SIGTERM)
+        return self.processes[name].wait(10)
+
+    def close(self) -> None:
+        """Kill what runs."""
+        for name, process in self.processes.items():
+            if process.poll() is None:
+                self.kill(name)
+
+    def log(self, name: str) -> str:
+        """What a worker wrote."""
+        return (self.folder / f"{name}.log").read_text()
+
+    # --- in -------------------------------------------------------------------------------------------------------
+
+    def put(self, topic: topics.Topic, key: str, body: Any) -> None:
+        """One JSON record."""
+        self._producer.produce(topics.full(topic, self.settings.kafka), json.dumps(body), key)
+
+    def register(self, device: str, kind: str = "pulse-oximeter", patient: str | None = None) -> None:
+        """A device, with a patient since 2020."""
+        self.put(topics.REGISTRY_DEVICES, device, {
+            "device": device, "kind": kind, "state": "active", "serial": "", "firmware": "", "credential_hash": "",
+            "updated_at": "2026-01-01T00:00:00Z", "change": next(self._changes),
+        })  # fmt: skip
+        if patient:
+            row = {"id": next(self._changes), "patient": patient, "from": "2020-01-01T00:00:00Z", "to": None}
+            body = {"device": device, "change": next(self._changes), "assignments": [row]}
+            self.put(topics.REGISTRY_ASSIGNMENTS, device, body)
+        self._producer.flush()
+
+    def send(self, device: str, payload: bytes | dict[str, Any], leaf: str = "readings", **headers: str) -> str:
+        """What the gateway would have produced for one MQTT message; returns its trace id."""
+        trace = uuid.uuid4().hex
+        received = headers.pop("received_at", None) or str(time.time_ns() // 1000)
+        given = {"topic": f"v1/devices/{device}/{leaf}", "received_at": received, "trace": trace, "gateway": "0"}
+        self._producer.produce(
+            topics.full(topics.RAW, self.settings.kafka),
+            payload if isinstance(payload, bytes) else json.dumps(payload).encode(),
+            device,
+            headers=[(name, value.encode()) for name, value in {**given, **headers}.items()],
+        )
+        self._producer.poll(0)
+        return trace
+
+    def flush(self) -> None:
+        """Everything sent is in Kafka."""
+        assert self._producer.flush(10) == 0
+
+    # --- out ------------------------------------------------------------------------------------------------------
+
+    def records(self, topic: topics.Topic, count: int, seconds: float = 20.0) -> list[Any]:
+        """The first `count` records of a topic (messages of confluent-kafka), waiting for them."""
+        found = list(itertools.islice(self.follow(topic, seconds), count))
+        assert len(found) == count, f"{len(found)} of {count} records on {topic.name} within {seconds} s"
+        return found
+
+    def follow(self, topic: topics.Topic, seconds: float) -> Iterator[Any]:
+        """Records of a topic from the beginning until this long nothing came."""
+        consumer = Consumer(
+            {"bootstrap.servers": self.settings.kafka.bootstrap, "group.id": uuid.uuid4().hex,
+             "auto.offset.reset": "earliest", "enable.auto.commit": False}
+        )  # fmt: skip
+        consumer.subscribe([topics.full(topic, self.settings.kafka)])
+        try:
+            while (message := consumer.poll(seconds)) is not None:
+                if message.error() is None:
+                    yield message
+        finally:
+            consumer.close()
+
+    def sql(self, query: str) -> list[tuple[Any, ...]]:
+        """Rows; `{v}` is the schema of views, `{t}` that of tables."""
+        with psycopg.connect(self.settings.database.dsn) as connection:
+            text = query.replace("{v}", self.schema).replace("{t}", f"{self.schema}_data")
+            return connection.execute(text.encode()).fetchall()
+
+    def count(self, query: str) -> int:
+        """First column of the first row."""
+        return int(self.sql(query)[0][0])
+
+
+def moment(seconds: float) -> str:
+    """RFC 3339 time this long after START."""
+    return (START + timedelta(seconds=seconds)).isoformat()
+
+
+def reading(epoch: str, seq: int, value: float = 97, **more: Any) -> dict[str, Any]:
+    """A message with one saturation."""
+    entry = {"metric": "spo2", "value": value, "unit": "%", "time": moment(seq), **more}
+    return {"epoch": epoch, "seq": seq, "readings": [entry]}
+
+
+def payload_of(document: dict[str, Any]) -> bytes:
+    """Original bytes in a dead letter."""
+    return base64.b64decode(document["payload_base64"])
