@@ -126,12 +126,14 @@ def _arrival(document: dict[str, Any], envelope: envelopes.Envelope) -> int:
     if envelope.sent_us is not None:
         return envelope.sent_us
     latest = 0
-    listed = [
-        item for name in ("readings", "waveforms") if isinstance(document.get(name), list) for item in document[name]
-    ]
-    for item in [document, *listed]:
-        for name in ("time", "start"):
-            text = item.get(name) if isinstance(item, dict) else None
+    items: list[Any] = [document]
+    for name in ("readings", "waveforms"):
+        if isinstance(document.get(name), list):
+            items += document[name]
+    for item in items:
+        corrects = item.get("corrects") if isinstance(item, dict) else None
+        for holder, name in ((item, "time"), (item, "start"), (corrects, "time")):
+            text = holder.get(name) if isinstance(holder, dict) else None
             if isinstance(text, str):
                 try:
                     latest = max(latest, times.parse(text).us)
