@@ -22,13 +22,13 @@ def reasons() -> str:
         "# Why a message or an item was refused\n",
         _HEAD,
         "The `reason` of a dead letter (topic `device.deadletter`, view `dead_letters`, `vitalgate deadletter list`)",
-        "and of the `rejected` list of a receipt. The `detail` beside it names the value, the limit and the remedy. Codes",
-        "are only ever added. `item` is the position in the message, -1 when the message as a whole was refused.\n",
+        "and of the `rejected` list of a receipt. The `detail` beside it names the value, the limit and the remedy.",
+        "Codes are only ever added. `item` is the position in the message, -1 when the message was refused whole.\n",
         "| code | what it means | what to do | a device can cause it |",
         "|---|---|---|---|",
     ]
     for reason in Reason:
-        by = "yes" if reason.by_device else "no: the registry decides"
+        by = "yes" if reason.by_device else "no"
         lines.append(f"| `{reason}` | {reason.sentence} | {reason.remedy} | {by} |")
     lines += [
         "",

@@ -26,6 +26,7 @@ class Reason(StrEnum):
     WAVEFORM_SHAPE = "waveform_shape"
     BAD_CORRECTION = "bad_correction"
     SEQUENCE_REUSED = "sequence_reused"
+    INTERNAL_ERROR = "internal_error"
 
     @property
     def sentence(self) -> str:
@@ -40,7 +41,7 @@ class Reason(StrEnum):
     @property
     def by_device(self) -> bool:
         """True when an authenticated device in good standing can cause it by what it sends."""
-        return self not in (Reason.UNKNOWN_DEVICE, Reason.REVOKED)
+        return self not in (Reason.UNKNOWN_DEVICE, Reason.REVOKED, Reason.INTERNAL_ERROR)
 
 
 _TEXT: dict[Reason, tuple[str, str]] = {
@@ -115,6 +116,10 @@ _TEXT: dict[Reason, tuple[str, str]] = {
     Reason.SEQUENCE_REUSED: (
         "The number was used before with other content; the first content stands.",
         "Count up by one for every message and start a new epoch whenever the counter starts over.",
+    ),
+    Reason.INTERNAL_ERROR: (
+        "Our own software failed on the message; its bytes are kept and nothing else is held up.",
+        "Nothing on the device's side: report it, and replay the dead letter after the fix.",
     ),
 }
 

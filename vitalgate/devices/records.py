@@ -196,6 +196,8 @@ class Kept(msgspec.Struct, array_like=True):
     """Closed ranges the device declared lost (the latest 100)."""
     gap_since_us: int = 0
     """Arrival time at which the oldest open gap was first seen; 0 when there is none."""
+    zero: bool = False
+    """Number 0 has been kept: the prefix begins at 1 and says nothing of it."""
 
 
 class DeviceSequences(msgspec.Struct, array_like=True):

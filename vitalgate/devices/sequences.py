@@ -50,6 +50,8 @@ def contains(kept: Kept, seq: int) -> bool:
     """True when this number has been kept; numbers that were only declared lost have not."""
     if kept.lost and _inside(kept.lost, seq):
         return False
+    if seq == 0:
+        return kept.zero
     return seq <= kept.through or (bool(kept.beyond) and _inside(kept.beyond, seq))
 
 
@@ -60,26 +62,28 @@ def _inside(ranges: Ranges, number: int) -> bool:
 
 def add(kept: Kept, seq: int, now_us: int) -> Kept:
     """The epoch after keeping one more number."""
-    lost = kept.lost
+    lost, zero = kept.lost, kept.zero or seq == 0
     if lost and _inside(lost, seq):
         lost = _without(lost, seq)
-        return Kept(kept.epoch, kept.epoch_no, kept.through, kept.beyond, lost, kept.gap_since_us)
+        return Kept(kept.epoch, kept.epoch_no, kept.through, kept.beyond, lost, kept.gap_since_us, zero)
     through, beyond = kept.through, kept.beyond
     if seq == through + 1 or (through == NOTHING and seq == 1):
         if not beyond:  # nearly always
-            return Kept(kept.epoch, kept.epoch_no, seq, beyond, lost, 0)
+            return Kept(kept.epoch, kept.epoch_no, seq, beyond, lost, 0, zero)
         through, beyond = _absorbed(seq, beyond)
-        return Kept(kept.epoch, kept.epoch_no, through, beyond, lost, now_us if beyond else 0)
+        return Kept(kept.epoch, kept.epoch_no, through, beyond, lost, now_us if beyond else 0, zero)
     if seq <= through or _inside(beyond, seq):
+        if zero != kept.zero:
+            return Kept(kept.epoch, kept.epoch_no, through, beyond, lost, kept.gap_since_us, zero)
         return kept
     beyond = _inserted(beyond, seq, seq)[:MAX_RANGES]
-    return Kept(kept.epoch, kept.epoch_no, through, beyond, lost, kept.gap_since_us or now_us)
+    return Kept(kept.epoch, kept.epoch_no, through, beyond, lost, kept.gap_since_us or now_us, zero)
 
 
 def declare_lost(kept: Kept, numbers: Iterable[int], now_us: int) -> Kept:
     """The epoch after the device said that these numbers will never come; those kept already stay kept."""
     for number in numbers:
-        if contains(kept, number) or _inside(kept.lost, number):
+        if number == 0 or contains(kept, number) or _inside(kept.lost, number):
             continue
         before = kept
         kept = add(kept, number, now_us)
