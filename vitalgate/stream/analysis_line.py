@@ -67,13 +67,20 @@ class Packet:
         return self.first, self.stop, self.order
 
 
+def millivolts(raw: NDArray[np.integer], offset: float, gain: float, unit: str) -> Float | None:
+    """Raw samples in mV, float32; None when the unit is none of electric potential."""
+    factor = MILLIVOLTS.get(unit)
+    if factor is None or not gain:
+        return None
+    return ((raw - offset) * (factor / gain)).astype(np.float32)
+
+
 def packet_of(message: Message, waveform: Waveform) -> Packet | None:
     """The packet of a waveform item in mV; None when its unit is none of electric potential."""
-    factor = MILLIVOLTS.get(waveform.unit)
-    if factor is None or not waveform.gain:
-        return None
     raw = np.frombuffer(waveform.samples, dtype="<i4")
-    samples = ((raw - waveform.offset) * (factor / waveform.gain)).astype(np.float32)
+    samples = millivolts(raw, waveform.offset, waveform.gain, waveform.unit)
+    if samples is None:
+        return None
     for start, length in waveform.missing or ():
         samples[start : start + length] = np.nan
     first = waveform.first_sample
