@@ -77,8 +77,9 @@ def empty(settings: DatabaseSettings) -> None:
             " WHERE n.nspname = %s AND c.relkind IN ('r', 'p') AND NOT c.relispartition",
             (f"{settings.db_schema}_data",),
         ).fetchall()
-        tables = [sql.Identifier(f"{settings.db_schema}_data", name) for (name,) in rows if name not in _KEPT]
-        connection.execute(sql.SQL("TRUNCATE {} CASCADE").format(sql.SQL(", ").join(tables)))
+        for (name,) in rows:
+            if name not in _KEPT:
+                connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(f"{settings.db_schema}_data", name)))
 
 
 @pytest.fixture

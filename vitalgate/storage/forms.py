@@ -21,8 +21,6 @@ FormName = Literal["timescale", "plain"]
 
 #: Partition bounds are whole multiples of chunk_days since this day, so that every run makes the same ones.
 EPOCH = date(2000, 1, 3)
-AHEAD = 3
-"""Partitions made ahead of now (and as many behind it at the first run)."""
 
 
 @dataclass(frozen=True)

@@ -1,123 +1,177 @@
-"""Housekeeping of tables over time: partitions made ahead, retention, and what both forms need for it.
+"""Housekeeping: partitions made ahead, retention, aggregates, waveforms at rest, a short ledger.
 
-On TimescaleDB chunks appear by themselves and policies run in the server; on plain PostgreSQL `run` does the same
-when it is called (by a worker, every few minutes, or by `vitalgate migrate --maintain`).
+On TimescaleDB chunks, compression and the refresh of recent aggregates run in the server by policies; everything else,
+and all of it on plain PostgreSQL, is done by `run`, which a worker calls every minute (or `vitalgate migrate --maintain`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import LiteralString
 
 from psycopg import sql
 
 from vitalgate.config.settings import DatabaseSettings
-from vitalgate.storage import forms
-from vitalgate.storage.connect import Connection, Names
+from vitalgate.storage import aggregates, partitions, repack, retention
+from vitalgate.storage.connect import Connection, Names, connect, names
+from vitalgate.storage.errors import transient
+from vitalgate.storage.partitions import Chunk
 
-BEHIND = 6
-"""Partitions made for the past at each run, so that a usual backfill does not land in the default partition."""
+log = logging.getLogger(__name__)
+
+#: One run at a time in a deployment.
+LOCK = 3
+REPACK_AFTER = timedelta(hours=1)
+IDLE_AFTER = timedelta(hours=2)
+CLOSED_AFTER = timedelta(days=1)
+SHORTEN_AFTER = timedelta(days=1)
+
+_SHORTEN = """
+    WITH numbered AS (
+        SELECT id, topic, partition, first_offset, last_offset, first_offset - lag(last_offset, 1, -2)
+               OVER (PARTITION BY topic, partition ORDER BY first_offset) <> 1 AS begins
+        FROM ledger WHERE published AND applied_at < %(before)s
+        ORDER BY topic, partition, first_offset LIMIT 20000),
+    runs AS (SELECT *, count(*) FILTER (WHERE begins) OVER (PARTITION BY topic, partition ORDER BY first_offset) AS run
+             FROM numbered),
+    several AS (SELECT topic, partition, run, min(first_offset) AS first_offset FROM runs
+                GROUP BY topic, partition, run HAVING count(*) > 1),
+    gone AS (DELETE FROM ledger l USING runs r JOIN several s USING (topic, partition, run) WHERE l.id = r.id
+             RETURNING l.*, s.run)
+    SELECT topic, partition, min(first_offset), max(last_offset), sum(messages), sum(items), sum(stored), sum(duplicate),
+           sum(dead_lettered), sum(derived), max(applied_at), count(*)
+    FROM gone GROUP BY topic, partition, run
+"""
+_PUT_SHORTENED = """
+    INSERT INTO ledger (topic, partition, first_offset, last_offset, messages, items, stored, duplicate, dead_lettered,
+        derived, applied_at, published)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, true)
+"""
 
 
-@dataclass(frozen=True)
-class Partition:
-    """One native partition [begin, end)."""
+@dataclass
+class Report:
+    """What a run did."""
 
-    name: str
-    begin: datetime
-    end: datetime
-
-
-def form(connection: Connection) -> str:
-    """timescale or plain."""
-    row = connection.execute("SELECT value FROM meta WHERE name = 'form'").fetchone()
-    return row[0] if row else "plain"
-
-
-def prepare(connection: Connection, where: Names, settings: DatabaseSettings) -> None:
-    """Make the partitions of the near past and future (plain form only); safe to repeat."""
-    if form(connection) == "plain":
-        for (table,) in connection.execute("SELECT name FROM timed ORDER BY name").fetchall():
-            ensure_partitions(connection, where, table, settings, datetime.now(UTC))
+    ran: bool = True
+    """False: another one is running."""
+    partitions: list[str] = field(default_factory=list)
+    refreshed: int = 0
+    """Stretches of the aggregates that were computed again."""
+    joined: int = 0
+    """Waveform rows that became part of longer ones."""
+    squeezed: list[str] = field(default_factory=list)
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Rows that retention dropped, by table."""
+    ledger: int = 0
+    """Lines of the ledger that became one with their neighbours."""
 
 
-def ensure_partitions(
-    connection: Connection, where: Names, table: str, settings: DatabaseSettings, now: datetime
-) -> list[str]:
-    """Create the missing partitions around `now`; returns their names."""
+def run(settings: DatabaseSettings, now: datetime | None = None) -> Report:
+    """Do what is due; safe to call at any time and from several processes.
+
+    Raises
+    ------
+    TransientDatabaseError
+        When the database is away.
+    """
+    now = now or datetime.now(UTC)
+    where = names(settings)
+    with transient(), connect(settings, "maintenance", autocommit=True) as connection:
+        row = connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, %s))", (where.data, LOCK)).fetchone()
+        if row is None or not row[0]:
+            return Report(ran=False)
+        return _run(connection, where, settings, now)
+
+
+def _run(connection: Connection, where: Names, settings: DatabaseSettings, now: datetime) -> Report:
+    report = Report(partitions=prepare(connection, where, settings, now))
+    plain = partitions.form(connection) == "plain"
+    if settings.aggregates and plain:
+        report.refreshed = aggregates.refresh_plain(connection)
+    elif settings.aggregates:
+        report.refreshed = aggregates.refresh_timescale(connection, now)
+    report.joined = repack.run(connection, now - REPACK_AFTER, idle_before=now - IDLE_AFTER).rows_before
+    report.squeezed = _squeeze(connection, where, now)
+    if settings.retention_days:
+        report.dropped = retention.drop(connection, where, now - timedelta(days=settings.retention_days))
+    report.ledger = _shorten_ledger(connection, now - SHORTEN_AFTER)
+    return report
+
+
+def prepare(connection: Connection, where: Names, settings: DatabaseSettings, now: datetime | None = None) -> list[str]:
+    """Partitions of the near past and future, or the server's policies; returns the names of new partitions."""
+    if partitions.form(connection) == "timescale":
+        _policies(connection, where, settings)
+        return []
     made = []
-    have = {partition.name for partition in partitions(connection, where, table)}
-    step = timedelta(days=settings.chunk_days)
-    for k in range(-BEHIND, forms.AHEAD + 1):
-        begin, end = forms.bounds(now + k * step, settings.chunk_days)
-        if (name := partition_name(table, begin)) not in have:
-            have.add(name)
-            make_partition(connection, where, table, begin, end)
-            made.append(name)
+    with connection.transaction():
+        for (table,) in connection.execute("SELECT name FROM timed ORDER BY name").fetchall():
+            made += partitions.ensure(connection, where, table, settings.chunk_days, now or datetime.now(UTC))
     return made
 
 
-def partition_name(table: str, begin: datetime) -> str:
-    """`readings_20261116`: the first day it holds."""
-    return f"{table}_{begin:%Y%m%d}"
+def _policies(connection: Connection, where: Names, settings: DatabaseSettings) -> None:
+    """Compression and refresh policies as the settings say; those that differ are replaced."""
+    after = timedelta(days=settings.compress_after_days)
+    for (table,) in connection.execute("SELECT name FROM timed WHERE compressed ORDER BY name").fetchall():
+        target = f"{where.data}.{table}"
+        have = connection.execute(
+            "SELECT (config->>'compress_after')::interval FROM timescaledb_information.jobs"
+            " WHERE proc_name = 'policy_compression' AND hypertable_schema = %s AND hypertable_name = %s",
+            (where.data, table),
+        ).fetchone()
+        if have is not None and have[0] != after:
+            connection.execute("SELECT remove_compression_policy(%s::regclass)", (target,))
+            have = None
+        if have is None:
+            connection.execute("SELECT add_compression_policy(%s::regclass, %s::interval)", (target, after))
+    for view, every in (("readings_minute", timedelta(minutes=1)), ("readings_quarter", timedelta(minutes=5))):
+        target = f"{where.data}.{view}"
+        if settings.aggregates:
+            connection.execute(
+                "SELECT add_continuous_aggregate_policy(%s::regclass, start_offset => %s::interval,"
+                " end_offset => %s::interval, schedule_interval => %s::interval, if_not_exists => true)",
+                (target, aggregates.WINDOW, aggregates.QUARTER, every),
+            )
+        else:
+            connection.execute("SELECT remove_continuous_aggregate_policy(%s::regclass, if_exists => true)", (target,))
 
 
-def make_partition(connection: Connection, where: Names, table: str, begin: datetime, end: datetime) -> None:
-    """Create one partition; rows of its range that waited in the default partition move into it.
+def _squeeze(connection: Connection, where: Names, now: datetime) -> list[str]:
+    """Rewrite closed partitions of waveforms, whose short rows left room behind, once."""
+    done = []
+    for chunk in partitions.chunks(connection, where, "waveforms"):
+        if chunk.end > now - CLOSED_AFTER or not _ripe(connection, chunk):
+            continue
+        connection.execute(sql.SQL("VACUUM (FULL, ANALYZE) {}").format(sql.Identifier(chunk.schema, chunk.name)))
+        connection.execute("INSERT INTO squeezed (relation) VALUES (%s) ON CONFLICT DO NOTHING", (chunk.name,))
+        done.append(chunk.name)
+    return done
 
-    The bounds may be narrower than asked where an older partition (made with another chunk_days) is in the way.
-    """
-    for other in partitions(connection, where, table):
-        if other.begin < end and begin < other.end:
-            if other.begin <= begin:
-                begin = max(begin, other.end)
-            else:
-                end = min(end, other.begin)
-    if begin >= end:
-        return
-    name = partition_name(table, begin)
-    column = _column(connection, table)
-    parts = {
-        "table": sql.Identifier(where.data, table),
-        "rest": sql.Identifier(where.data, f"{table}_default"),
-        "new": sql.Identifier(where.data, name),
-        "column": sql.Identifier(column),
-        "begin": sql.Literal(begin.isoformat()),
-        "end": sql.Literal(end.isoformat()),
-    }
+
+def _ripe(connection: Connection, chunk: Chunk) -> bool:
+    """Whether a closed chunk has joined rows, none left to be joined, and was not rewritten before."""
+    if connection.execute("SELECT FROM squeezed WHERE relation = %s", (chunk.name,)).rowcount:
+        return False
+    row = connection.execute(
+        sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE items IS NOT NULL)").format(
+            sql.Identifier(chunk.schema, chunk.name)
+        )
+    ).fetchone()
+    waiting = connection.execute(
+        "SELECT FROM recordings WHERE first_time < %s AND last_time >= %s"
+        " AND stop_sample > coalesce(packed_through, first_sample) LIMIT 1",
+        (chunk.end, chunk.begin),
+    ).rowcount
+    return bool(row and row[0]) and not waiting
+
+
+def _shorten_ledger(connection: Connection, before: datetime) -> int:
+    """Join neighbouring published lines of the ledger."""
     with connection.transaction():
-        for statement in _MAKE:
-            connection.execute(sql.SQL(statement).format(**parts))
-
-
-#: The default partition is locked so that nothing enters the range between the move and the attachment.
-_MAKE: tuple[LiteralString, ...] = (
-    "LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE",
-    "CREATE TABLE {new} (LIKE {table} INCLUDING DEFAULTS INCLUDING STORAGE)",
-    "LOCK TABLE {rest} IN ACCESS EXCLUSIVE MODE",
-    "WITH moved AS (DELETE FROM {rest} WHERE {column} >= {begin} AND {column} < {end} RETURNING *)"
-    " INSERT INTO {new} SELECT * FROM moved",
-    "ALTER TABLE {table} ATTACH PARTITION {new} FOR VALUES FROM ({begin}) TO ({end})",
-)
-
-
-def partitions(connection: Connection, where: Names, table: str) -> list[Partition]:
-    """The native partitions of a table in order of time, without the default one."""
-    rows = connection.execute(
-        """
-        SELECT c.relname, (regexp_match(b, 'FROM \\(''([^'']+)''\\)'))[1]::timestamptz,
-               (regexp_match(b, 'TO \\(''([^'']+)''\\)'))[1]::timestamptz
-        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-        CROSS JOIN LATERAL pg_get_expr(c.relpartbound, c.oid) AS b
-        WHERE i.inhparent = %s::regclass AND b <> 'DEFAULT' ORDER BY 2
-        """,
-        (f"{where.data}.{table}",),
-    ).fetchall()
-    return [Partition(*row) for row in rows]
-
-
-def _column(connection: Connection, table: str) -> str:
-    row = connection.execute("SELECT time_column FROM timed WHERE name = %s", (table,)).fetchone()
-    assert row is not None, table
-    return str(row[0])
+        rows = connection.execute(_SHORTEN, {"before": before}).fetchall()
+        for *line, _ in rows:
+            connection.execute(_PUT_SHORTENED, line)
+    return sum(row[-1] for row in rows)

@@ -6,7 +6,7 @@ it costs one row of COPY. The rest (repeats, corrections, late data) is looked u
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -14,7 +14,7 @@ import msgspec
 from vitalgate.devices.reasons import Reason
 from vitalgate.devices.records import Corrects, Message, Reading
 from vitalgate.devices.versions import Key, Outcome, value_of
-from vitalgate.storage import known, pending, publics, rows
+from vitalgate.storage import aggregates, known, pending, publics, rows
 from vitalgate.storage.connect import Connection
 from vitalgate.storage.measurements import Maker, Measurement, Name
 from vitalgate.storage.pending import Pending
@@ -50,6 +50,8 @@ class ReadingsWriter:
     """Keeps the newest stored time of each (device, metric) between batches; `forget` when that may be stale."""
 
     def __init__(self) -> None:
+        self.marks: Callable[[Sequence[Name], int], list[aggregates.Mark]] | None = None
+        """Which stretches of the aggregates a batch makes stale; None when there are no aggregates."""
         self._frontier: dict[tuple[str, str], int] = {}
 
     def forget(self) -> None:
@@ -93,8 +95,13 @@ class ReadingsWriter:
             if entries:
                 work.applied.stored += len(entries)
                 work.publish_readings(message, entries)
-        self._slow(connection, work, slow, waiting, fast)
+        changed = self._slow(connection, work, slow, waiting, fast)
         frontier.update(newest)
+        if self.marks is not None:
+            received = max(message.received_us for message in work.messages)
+            stretches = self.marks([*names, *changed], received)
+            if stretches:
+                aggregates.mark(connection, stretches)
 
     def _warm(self, connection: Connection, names: Iterable[Name]) -> dict[tuple[str, str], int]:
         """Learn the newest stored time of each (device, metric) of a batch; returns what it will be afterwards."""
@@ -120,8 +127,10 @@ class ReadingsWriter:
         entries: list[_Entry],
         waiting: dict[pending.Target, list[Pending]],
         fast: list[bytes],
-    ) -> None:
+    ) -> list[Name]:
+        """Place the entries among their versions and write all rows; returns further measurements that were changed."""
         writer = VersionsWriter()
+        targets: set[Name] = set()
         if entries:
             entries.sort(key=lambda entry: (entry.message.offset, entry.reading.item))
             state = _Slow(pending=waiting)
@@ -136,6 +145,7 @@ class ReadingsWriter:
                 _settle(work, measurement)
             writer.update(connection, work, state.measurements.values())
         writer.insert(connection, work, fast)
+        return list(targets)
 
 
 def _several(names: Sequence[Name]) -> set[Name]:

@@ -39,6 +39,10 @@ def _entry(row: tuple[Any, ...]) -> dict[str, Any]:
     return dict(zip(_NAMES, row, strict=True))
 
 
+def _place(entry: dict[str, Any]) -> tuple[Any, ...]:
+    return entry["metric"], entry["site"], entry["time"], entry["index"], entry["version"]
+
+
 def entries_of(connection: Connection, names: Sequence[Name]) -> dict[Name, list[dict[str, Any]]]:
     """Entries of all versions of measurements."""
     found: dict[Name, list[dict[str, Any]]] = {name: [] for name in names}
@@ -57,10 +61,11 @@ def fill(connection: Connection, applied: Applied, renumbered: list[list[Any]]) 
         messages.setdefault(row[0], (row[1:5], []))[1].append(_entry(row[5:]))
     names: list[Name] = [(key[0], key[1], key[2], key[3], key[4]) for *key, _ in renumbered]
     versions = entries_of(connection, names) if names else {}
+    told = {(head[0], *_place(e)) for head, entries in messages.values() for e in entries}
     for name, (*_, offset) in zip(names, renumbered, strict=True):
         if offset in messages:
-            entries = messages[offset][1]
-            entries.extend(entry for entry in versions[name] if entry not in entries)
+            fresh = [entry for entry in versions[name] if (name[0], *_place(entry)) not in told]
+            messages[offset][1].extend(fresh)
     for offset in sorted(messages):
         head, entries = messages[offset]
         applied.public_readings.append(publics.readings(head[0], head[1], head[2], head[3], entries))

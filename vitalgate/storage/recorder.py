@@ -14,7 +14,7 @@ import psycopg
 from vitalgate.config.settings import DatabaseSettings, KafkaSettings
 from vitalgate.config.topics import RAW, full
 from vitalgate.devices.records import ValidatedBatch
-from vitalgate.storage import deadletters, ledger_holes, rebuild, statuses
+from vitalgate.storage import aggregates, deadletters, ledger_holes, rebuild, statuses
 from vitalgate.storage.applied import Applied, merge
 from vitalgate.storage.binary import Unstorable
 from vitalgate.storage.connect import Connection, names
@@ -72,6 +72,10 @@ class Recorder:
     def _begin(self, connection: Connection) -> None:
         self._forget()
         # Lookups are by key and few rows each; the planner must not be led to scan by statistics that lag behind.
+        form = connection.execute("SELECT value FROM meta WHERE name = 'form'").fetchone()
+        if self._settings.aggregates:
+            timescale = form is not None and form[0] == "timescale"
+            self._readings.marks = aggregates.marks_of_late if timescale else aggregates.marks
         connection.execute("SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off")
 
     def close(self) -> None:

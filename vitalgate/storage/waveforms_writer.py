@@ -15,7 +15,7 @@ from vitalgate.devices import overlap
 from vitalgate.devices.reasons import Reason
 from vitalgate.devices.records import Message, Waveform
 from vitalgate.devices.versions import Outcome, flat
-from vitalgate.storage import binary, publics, rows, stretches
+from vitalgate.storage import binary, publics, repack, rows, stretches
 from vitalgate.storage.connect import Connection
 from vitalgate.storage.packing import array
 from vitalgate.storage.publics import moment
@@ -93,6 +93,9 @@ class WaveformsWriter:
     ) -> list[Waveform]:
         """Merge blocks that may overlap stored ones; returns those of which something was stored."""
         extent = self._extents[line]
+        row = connection.execute(repack.LOCK, line).fetchone()
+        if row is not None:  # rows may have been joined since the extent was read
+            extent.longest = max(extent.longest, row[0])
         stored = stretches.load(
             connection,
             line,
@@ -188,7 +191,7 @@ class WaveformsWriter:
         """Widen the recordings, and add to the sums over which start time against sample number is fitted."""
         if not added:
             return
-        columns: list[list[object]] = [[] for _ in range(17)]
+        columns: list[list[object]] = [[] for _ in range(18)]
         for line in sorted(added):
             blocks, extent = added[line], self._extents[line]
             x = np.array([w.first_sample - extent.anchor_sample for w in blocks], dtype=np.float64)
@@ -197,6 +200,7 @@ class WaveformsWriter:
                 *line, extent.first_sample, extent.stop_sample, moment(extent.first_us), moment(extent.last_us),
                 extent.longest, blocks[-1].rate_num, blocks[-1].rate_den, len(blocks), moment(extent.anchor_us),
                 extent.anchor_sample, float(x.sum()), float(y.sum()), float((x * x).sum()), float((x * y).sum()),
+                min(w.first_sample for w in blocks),
             )  # fmt: skip
             for column, value in zip(columns, values, strict=True):
                 column.append(value)
@@ -204,10 +208,10 @@ class WaveformsWriter:
             """
             INSERT INTO recordings AS r (device_id, channel, recording, first_sample, stop_sample,
                 first_time, last_time, longest, rate_num, rate_den, blocks, anchor_time, anchor_sample, sum_x, sum_y,
-                sum_xx, sum_xy)
+                sum_xx, sum_xy, packed_through)
             SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::timestamptz[],
                 %s::timestamptz[], %s::integer[], %s::integer[], %s::integer[], %s::bigint[], %s::timestamptz[],
-                %s::bigint[], %s::float8[], %s::float8[], %s::float8[], %s::float8[])
+                %s::bigint[], %s::float8[], %s::float8[], %s::float8[], %s::float8[], %s::bigint[])
             ON CONFLICT (device_id, channel, recording) DO UPDATE SET
                 first_sample = least(r.first_sample, excluded.first_sample),
                 stop_sample = greatest(r.stop_sample, excluded.stop_sample),
@@ -215,6 +219,7 @@ class WaveformsWriter:
                 last_time = greatest(r.last_time, excluded.last_time),
                 longest = greatest(r.longest, excluded.longest), blocks = r.blocks + excluded.blocks,
                 sum_x = r.sum_x + excluded.sum_x, sum_y = r.sum_y + excluded.sum_y,
+                packed_through = least(r.packed_through, excluded.packed_through),
                 sum_xx = r.sum_xx + excluded.sum_xx, sum_xy = r.sum_xy + excluded.sum_xy
             """,
             columns,

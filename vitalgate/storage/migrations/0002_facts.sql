@@ -84,6 +84,7 @@ CREATE TABLE {data}.recordings (
     sum_y        double precision NOT NULL,
     sum_xx       double precision NOT NULL,
     sum_xy       double precision NOT NULL,
+    packed_through bigint,
     PRIMARY KEY (device_id, channel, recording)
 ) WITH (fillfactor = 70);
 
@@ -212,6 +213,12 @@ CREATE TABLE {data}.ledger_holes (
     last_offset   bigint NOT NULL,
     found_at      timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (topic, partition, first_offset)
+);
+
+-- Closed partitions or chunks that were rewritten without the room that joined rows left behind.
+CREATE TABLE {data}.squeezed (
+    relation   text PRIMARY KEY,
+    at         timestamptz NOT NULL DEFAULT now()
 );
 
 CREATE TABLE {data}.retention_drops (
