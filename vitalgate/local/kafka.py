@@ -21,7 +21,15 @@ from vitalgate.local.ports import HOST, Ports
 
 DEFAULT_PORT = 9092
 #: Flags that an AOT cache must share with the run that uses it.
-_JVM = ("-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-Djava.awt.headless=true", "--enable-native-access=ALL-UNNAMED")
+_JVM = (
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:-UsePerfData",
+    "-XX:+UnlockDiagnosticVMOptions",
+    "-XX:-AOTAdapterCaching",  # JDK 25 takes one adapter for another there, notices, and warns
+    "-Djava.awt.headless=true",
+    "--enable-native-access=ALL-UNNAMED",
+)
 
 
 def java() -> Path:
@@ -129,9 +137,12 @@ class Kafka:
         properties.write_text(shared + "\n# This node\n" + "\n".join(lines) + "\n", encoding="utf-8")
         if not (logs / "meta.properties").is_file():
             _format(logs, properties, cluster, n)
-        flags = []
+        scratch = home / "tmp"  # libraries are unpacked there, and would stay in /tmp after a kill
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        flags = [f"-Djava.io.tmpdir={scratch}"]
         if aot_cache().is_file():
-            flags = [f"-XX:AOTCache={aot_cache()}", "-XX:AOTMode=auto"]
+            flags += [f"-XX:AOTCache={aot_cache()}", "-XX:AOTMode=auto"]
         return Spec(
             name="kafka" if self._nodes == 1 else f"kafka-{n}",
             argv=command(["kafka.Kafka", str(properties)], *flags, heap_mb=self._heap_mb),

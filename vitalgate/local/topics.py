@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from vitalgate.config.settings import KafkaSettings
 from vitalgate.config.topics import ALL, Topic, full
+from vitalgate.local.errors import StackError
+
+if TYPE_CHECKING:
+    from kafka.admin import KafkaAdminClient
+
+_LEADERS_S = 15.0
 
 
 def create_topics(settings: KafkaSettings, topics: Iterable[Topic] = ALL) -> list[str]:
@@ -43,6 +51,31 @@ def create_topics(settings: KafkaSettings, topics: Iterable[Topic] = ALL) -> lis
                     except TopicAlreadyExistsError:
                         continue
             created = [full(topic, settings) for topic in wanted]
+            _wait_for_leaders(admin, created)
         return created
     finally:
         admin.close()
+
+
+def _wait_for_leaders(admin: KafkaAdminClient, names: list[str]) -> None:
+    """Wait until every partition answers: a new topic is announced a moment before its leaders serve it."""
+    from kafka import TopicPartition
+    from kafka.admin import OffsetSpec
+    from kafka.errors import KafkaError
+
+    until = time.monotonic() + _LEADERS_S
+    while True:
+        try:
+            partitions = [
+                TopicPartition(entry["name"], part["partition_index"])
+                for entry in admin.describe_topics(names)
+                for part in entry["partitions"]
+            ]
+            admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
+            return
+        except KafkaError as error:
+            if time.monotonic() > until:
+                raise StackError(
+                    f"the topics were created but do not answer within {_LEADERS_S:g} s ({error}); see Kafka's log"
+                ) from error
+        time.sleep(0.05)
