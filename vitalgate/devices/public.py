@@ -130,7 +130,7 @@ class Device(_Record):
     serial: str = Field(description="Serial number, or ''.")
     firmware: str = Field(description="Firmware version, or ''.")
     credential_hash: str = Field(description="Salted hash of the password.")
-    sample_rate: str | None = Field(None, description="Rate of its waveforms where blocks bear none, Hz.")
+    sample_rate: float | str | None = Field(None, description="Rate of its waveforms where blocks bear none, Hz.")
     revoked_at: datetime | None = Field(None, description="When it was revoked.")
     updated_at: datetime = Field(description="When this entry was made.")
     change: int = Field(description="Rises with every change of the registry.")
@@ -183,6 +183,9 @@ class BeatInputs(_Record):
     """What a block of beats was computed from."""
 
     present: int = Field(description="Samples of the block that were there.")
+    runs: list[tuple[int, int]] = Field(
+        [], description="Which: stretches [from, to) of samples, counted from the block's first."
+    )
 
 
 class PatientBeats(_Record):
@@ -202,7 +205,8 @@ class PatientBeats(_Record):
     revision: int = Field(description="A higher revision replaces all beats of the block.")
     final: bool = Field(description="True: computed with all that the detector looks at.")
     inputs: BeatInputs
-    quality: float | str | None = Field(None, description="Signal quality of the block.")
+    quality: str | None = Field(None, description="What is wrong with the signal; null when nothing is.")
+    believed: bool = Field(True, description="False: the signal is too poor for features to be told from its beats.")
     beats: list[Beat] = Field(description="By sample; empty when there are none.")
 
 
@@ -220,6 +224,7 @@ class PatientFeature(_Record):
     device_id: DeviceId
     channel: str = Field(description="Channel it was computed from.")
     recording: str = Field(description="Recording.")
+    rate: Rate
     name: str = Field(description="What it is.", examples=["heart_rate", "hrv.rmssd", "event.pause"])
     window: SampleWindow
     start: datetime = Field(description="Time of the window's first sample, or the event's onset.")
