@@ -11,8 +11,6 @@ from tests.stream.pipeline import Pipeline, moment, payload_of, reading, wait_fo
 from vitalgate.config import topics
 from vitalgate.devices.records import decode_batch, decode_input, decode_sequences
 
-MURMUR2 = {"partitioner": "murmur2_random"}
-
 
 def state(pipeline: Pipeline, device: str) -> list[tuple[str, int]]:
     """(epoch, kept through) of each epoch in the newest record of a device's memory."""
@@ -95,7 +93,7 @@ def test_a_device_registered_a_moment_ago_is_known(pipeline: Pipeline) -> None:
 
 def test_every_batch_is_audited_and_the_ranges_are_marked_published(pipeline: Pipeline) -> None:
     events = [json.loads(m.value()) for m in pipeline.follow(topics.AUDIT_INBOX, 1.0)]
-    recorded = [event for event in events if event["action"] == "batch_recorded"]
+    recorded = [event for event in events if event["action"] == "batch.recorded"]
     assert sum(event["detail"]["items"] for event in recorded) == pipeline.count("SELECT sum(items) FROM {t}.ledger")
     wait_for(lambda: pipeline.count("SELECT count(*) FROM {t}.ledger WHERE NOT published") == 0)
 

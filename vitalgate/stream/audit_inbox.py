@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import socket
 import uuid
 from collections.abc import Mapping
@@ -10,9 +11,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+from confluent_kafka import Producer
 
 from vitalgate.config import topics
+from vitalgate.config.settings import KafkaSettings
+from vitalgate.config.topics import full
+from vitalgate.stream.errors import NotDeliveredError
 from vitalgate.stream.headers import headers
+from vitalgate.stream.producer import configuration
 from vitalgate.stream.worker import Context
 
 _NAMESPACE = uuid.UUID("6f1f2b9e-3c55-5d1a-9d53-5b8f6d0c7e21")
@@ -24,33 +30,62 @@ class AuditEvent:
     """What happened; never a measured value."""
 
     action: str
+    """Such as batch.recorded."""
     entity_type: str
     entity_id: str
     identity: str
     """What makes this event one and the same when it is sent twice."""
     detail: Mapping[str, Any] = field(default_factory=dict)
     outcome: str = "success"
+    """success, refused or failed."""
     trace: str = ""
 
 
 async def send_audit(context: Context, event: AuditEvent) -> None:
     """Put an event on audit.inbox, in the name of this process; confirmed by the next `flush_batch`."""
-    event_id = str(uuid.uuid5(_NAMESPACE, f"{event.action} {event.entity_type} {event.entity_id} {event.identity}"))
     name = context.name
+    event_id, value = _body(event, f"service:{name}", f"{_HOST}/{name}-{context.slot}")
+    await context.producer.produce(
+        topics.AUDIT_INBOX, key=None, value=value, headers=headers(topics.AUDIT_INBOX, event.trace, event_id.hex)
+    )
+
+
+def tell_audit(kafka: KafkaSettings, event: AuditEvent, command: str, timeout_s: float = 3.0) -> None:
+    """Put one event on audit.inbox in the name of whoever runs a command, and wait until Kafka has it.
+
+    Raises
+    ------
+    NotDeliveredError
+        When Kafka does not take it in time: then what is to be audited should not go on.
+    """
+    event_id, value = _body(event, f"user:{getpass.getuser()}", f"{_HOST}/{command}")
+    failed: list[str] = []
+    producer = Producer(
+        configuration(kafka, "vitalgate-command")
+        | {"message.timeout.ms": round(timeout_s * 1000), "log_level": 0, "error_cb": lambda _: None}
+    )
+    producer.produce(
+        full(topics.AUDIT_INBOX, kafka), value,
+        headers=dict(headers(topics.AUDIT_INBOX, event.trace, event_id.hex)),
+        on_delivery=lambda error, _: failed.append(error.str()) if error is not None else None,
+    )  # fmt: skip
+    if producer.flush(timeout_s + 1) or failed:
+        raise NotDeliveredError(
+            f"the audit event could not be written to Kafka at {kafka.bootstrap} ({''.join(failed) or 'no answer'})"
+        )
+
+
+def _body(event: AuditEvent, who: str, where: str) -> tuple[uuid.UUID, bytes]:
+    event_id = uuid.uuid5(_NAMESPACE, f"{event.action} {event.entity_type} {event.entity_id} {event.identity}")
     body = {
-        "event_id": event_id,
-        "who": f"service:{name}",
+        "event_id": str(event_id),
+        "who": who,
         "action": event.action,
         "entity_type": event.entity_type,
         "entity_id": event.entity_id,
         "when": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
-        "where": f"{_HOST}/{name}-{context.slot}",
+        "where": where,
         "outcome": event.outcome,
         "detail": dict(event.detail),
     }
-    await context.producer.produce(
-        topics.AUDIT_INBOX,
-        key=None,
-        value=orjson.dumps(body),
-        headers=headers(topics.AUDIT_INBOX, event.trace, uuid.UUID(event_id).hex),
-    )
+    return event_id, orjson.dumps(body)

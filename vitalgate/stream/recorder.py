@@ -109,8 +109,8 @@ class Recorder(Worker):
             detail["reasons"] = applied.reasons
         if applied.holes:
             detail["missing"] = applied.holes
-        outcome = "warning" if applied.holes else "success"
-        await send_audit(self.context, AuditEvent("batch_recorded", "raw_range", where, "", detail, outcome))
+        outcome = "failed" if applied.holes else "success"
+        await send_audit(self.context, AuditEvent("batch.recorded", "batch", where, "", detail, outcome))
 
     async def tick(self) -> None:
         """Mark as published what no later batch has marked."""

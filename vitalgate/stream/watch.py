@@ -59,14 +59,14 @@ class DeviceWatch:
                 if count > most and now_us - self._told_fast.get(device, -AGAIN_US) >= AGAIN_US:
                     self._told_fast[device] = now_us
                     yield AuditEvent(
-                        "device_too_fast", "device", device, str(now_us),
-                        {"messages": count, "seconds": round(seconds, 1), "limit_per_s": self._limit}, "warning",
+                        "device.too_fast", "device", device, str(now_us),
+                        {"messages": count, "seconds": round(seconds, 1), "limit_per_s": self._limit},
                     )  # fmt: skip
         for device, gaps in self._open.items():
             for epoch, since_us in gaps.items():
                 if now_us - since_us >= GAP_US and (device, epoch, since_us) not in self._told_gap:
                     self._told_gap.add((device, epoch, since_us))
                     yield AuditEvent(
-                        "sequence_gap", "device", device, f"{epoch} {since_us}",
-                        {"epoch": epoch, "open_s": (now_us - since_us) // 1_000_000}, "warning",
+                        "device.sequence_gap", "device", device, f"{epoch} {since_us}",
+                        {"epoch": epoch, "open_s": (now_us - since_us) // 1_000_000},
                     )  # fmt: skip
