@@ -23,6 +23,8 @@ from vitalgate.simulators.journal import Journal
 
 #: Sent messages that are remembered, so that one can be corrected or repeated.
 _REMEMBERED = 400
+_KEPT_OF_OVERSIZE = 65536
+"""Of a message that is too large only the beginning is kept; its hash is what the dead letter has."""
 _BACKOFF = (0.3, 10.0)
 
 
@@ -135,7 +137,7 @@ class SimulatedDevice:
         return self.journal.made(
             device=self.name, kind=self.firmware.kind.name, patient=self.patient, leaf=emission.leaf,
             epoch=key[0] if key else "", seq=key[1] if key else -1, made_us=round(emission.at * 1_000_000),
-            payload=payload, wire=wire, items=emission.items, note=emission.note,
+            payload=payload[:_KEPT_OF_OVERSIZE] if emission.note == "garbage oversize" else payload, wire=wire, items=emission.items, note=emission.note,
         )  # fmt: skip
 
     def _wire(self) -> str:
