@@ -34,7 +34,8 @@ class LogTail:
         """Refusals written since the last call."""
         try:
             status = self._path.stat()
-        except OSError:
+        except OSError:  # moved away: what comes under its name next is new
+            self._at, self._rest, self._inode = 0, b"", 0
             return 0
         if status.st_ino != self._inode or status.st_size < self._at:  # replaced, or cut to nothing
             self._at, self._rest, self._inode = 0, b"", status.st_ino
