@@ -111,7 +111,7 @@ def test_nothing_is_committed_beyond_what_is_under_way() -> None:
     assert second.offset == 5
 
 
-def alert(**fields: Any) -> bytes:
+def alert(**fields: str) -> bytes:
     return json.dumps({"team": "care", "patient": "p1", "alert_id": "a1", **fields}).encode()
 
 
