@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitalgate.devices.records import Message, Waveform
@@ -23,6 +24,7 @@ SECONDS = 75
 START_US = 1_790_000_000_000_000
 
 
+@functools.cache
 def _ecg(seconds: float = SECONDS, seed: int = 3) -> np.ndarray:
     """Raw samples (200 a mV): R waves at a varying rate, with one pause of 3 s, on a little noise."""
     rng = np.random.default_rng(seed)
@@ -51,7 +53,7 @@ def _split(samples: np.ndarray, edges: list[int]) -> list[Message]:
     return [_message(a, samples[a:b], seq) for seq, (a, b) in enumerate(pairs)]
 
 
-@dataclass
+@dataclass(repr=False)
 class World:
     """What has been published and stored, as topics and database would have it."""
 
@@ -124,9 +126,24 @@ def samples() -> np.ndarray:
     return _ecg()
 
 
+@functools.cache
+def _undisturbed() -> World:
+    return _once(_ecg())
+
+
 @pytest.fixture(scope="module")
-def undisturbed(samples: np.ndarray) -> World:
-    return _once(samples)
+def undisturbed() -> World:
+    return _undisturbed()
+
+
+def _differences(world: World) -> list[object]:
+    """What is not as in one pass; short, because Hypothesis prints it."""
+    found: list[object] = []
+    for one, other in zip(world.result(), _undisturbed().result(), strict=True):
+        found += [
+            (key, one.get(key), other.get(key)) for key in one.keys() | other.keys() if one.get(key) != other.get(key)
+        ]
+    return found[:3]
 
 
 def test_beats_are_those_of_the_detector_on_the_whole_recording(samples: np.ndarray, undisturbed: World) -> None:
@@ -151,15 +168,14 @@ def test_times_follow_from_the_packet_that_holds_the_beat(undisturbed: World) ->
             assert time_us == START_US + sample * 1_000_000 // FS
 
 
-edges = st.lists(st.integers(1, SECONDS * FS - 1), min_size=1, max_size=25)
+edges = st.lists(st.integers(1, SECONDS * FS - 1) | st.integers(1, 400), min_size=1, max_size=25)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(edges, st.randoms(use_true_random=False), st.floats(0, 1))
-def test_any_split_and_order_gives_the_same(
-    samples: np.ndarray, undisturbed: World, cuts: list[int], rng: random.Random, disorder: float
-) -> None:
-    messages = _split(samples, cuts)
+@settings(max_examples=40, deadline=None)
+@given(edges, st.integers(0, 10**6), st.floats(0, 1))
+def test_any_split_and_order_gives_the_same(cuts: list[int], seed: int, disorder: float) -> None:
+    rng = random.Random(seed)
+    messages = _split(_ecg(), cuts)
     order = sorted(range(len(messages)), key=lambda i: i + disorder * len(messages) * rng.random())
     world = World()
     for i in order:
@@ -169,21 +185,20 @@ def test_any_split_and_order_gives_the_same(
         if rng.random() < 0.2:
             world.finish()  # goes quiet, and on again
     world.finish()
-    assert world.result() == undisturbed.result()
+    assert _differences(world) == []
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(edges, st.randoms(use_true_random=False), st.integers(1, 12))
-def test_restarts_change_nothing(
-    samples: np.ndarray, undisturbed: World, cuts: list[int], rng: random.Random, lookback: int
-) -> None:
+@settings(max_examples=25, deadline=None)
+@given(edges, st.integers(0, 10**6), st.integers(1, 12))
+def test_restarts_change_nothing(cuts: list[int], seed: int, lookback: int) -> None:
+    rng = random.Random(seed)
     world = World()
-    for message in _split(samples, cuts):
+    for message in _split(_ecg(), cuts):
         world.deliver(message, partial=True)
         if rng.random() < 0.3:
             world.restart(lookback)
     world.finish()
-    assert world.result() == undisturbed.result()
+    assert _differences(world) == []
 
 
 def test_a_correction_replaces_its_stretch_whatever_the_order(samples: np.ndarray) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from vitalgate.devices.records import Message, Waveform
 from vitalgate.signal import beats as detector
 from vitalgate.signal.quality import Grade, Reason, Stretch, signal_quality
+from vitalgate.signal.rhythm import MISSING_S
 from vitalgate.stream.analysis_features import HRV_BLOCKS, FeatureResult, block_features, window_features
 from vitalgate.stream.analysis_line import Key, Line, Packet, packet_of
 
@@ -226,17 +227,15 @@ class AnalysisCore:
     def _beats(self, state: _State, blocks: range, further: list[Packet]) -> list[BeatsResult]:
         results = []
         fs, line = state.line.key.fs, state.line
-        for block in blocks:
-            result = state.blocks[block]
-            before = state.blocks.get(block - 1)
-            previous = int(before.beats[-1]) if before is not None and len(before.beats) else None
-            listed: list[tuple[int, int, float | None]] = []
-            for sample in result.beats.tolist():
-                rr = None if previous is None else round((sample - previous) * 1000 / fs, 3)
-                listed.append((sample, line.time_us(sample, further), rr))
-                previous = sample
+        # The first interval of the block behind depends on the last beat here.
+        for block in range(blocks.start, blocks.stop + 1):
+            result = state.blocks.get(block)
+            if result is None:
+                continue
+            listed = self._intervals(result, state.blocks.get(block - 1), fs)
+            timed = tuple((sample, line.time_us(sample, further), rr) for sample, rr in listed)
             present = int(np.count_nonzero(result.present))
-            digest = beats_digest(present, result.quality, [(sample, time) for sample, time, _ in listed])
+            digest = beats_digest(present, result.quality, timed)
             known = state.published.get(block)
             if known == digest or (known is None and not present and block not in state.forced):
                 continue
@@ -246,10 +245,30 @@ class AnalysisCore:
             results.append(
                 BeatsResult(
                     line.key, block, first, _start(block + 1, fs), start_us, state.offset, present,
-                    _true_runs(result.present), result.quality, result.believed, tuple(listed),
+                    _true_runs(result.present), result.quality, result.believed, timed,
                 )
             )  # fmt: skip
         return results
+
+    @staticmethod
+    def _intervals(block: Block, before: Block | None, fs: float) -> list[tuple[int, float | None]]:
+        """(sample, RR in ms to the beat before) of the beats of a block; None where signal is missing in between."""
+        beats, present = block.beats, block.present
+        if before is not None and len(before.beats):
+            beats = np.concatenate([before.beats[-1:], beats])
+            present = np.concatenate([before.present, present])
+        if not len(block.beats):
+            return []
+        so_far = np.concatenate([[0], np.cumsum(~present)])
+        origin = _start(_block_of(int(beats[0]), fs), fs)
+        missing = np.diff(so_far[beats - origin])
+        known = [
+            round(float(length) * 1000 / fs, 3) if lost <= MISSING_S * fs else None
+            for length, lost in zip(np.diff(beats), missing, strict=True)
+        ]
+        if len(known) < len(block.beats):
+            known.insert(0, None)
+        return list(zip(block.beats.tolist(), known, strict=True))
 
     def _features(self, state: _State, blocks: range, further: list[Packet]) -> list[FeatureResult]:
         fs, line = state.line.key.fs, state.line
@@ -353,9 +372,9 @@ def _believed(stretch: Stretch, beats: int) -> bool:
     return stretch.reason is not Reason.SATURATED and beats > 0
 
 
-def beats_digest(present: int, quality: str, beats: list[tuple[int, int]]) -> tuple[object, ...]:
+def beats_digest(present: int, quality: str, beats: tuple[tuple[int, int, float | None], ...]) -> tuple[object, ...]:
     """What makes two results of one block the same."""
-    return (present, quality, tuple(beats))
+    return (present, quality, beats)
 
 
 def _true_runs(mask: NDArray[np.bool_]) -> tuple[tuple[int, int], ...]:

@@ -96,7 +96,7 @@ def read_beats(document: Document) -> tuple[Key, int, Block, tuple[object, ...]]
     quality = document["quality"] or ""
     beats = document["beats"]
     block = Block(np.array([beat["sample"] for beat in beats], np.int64), present, quality, document["believed"])
-    listed = [(beat["sample"], times.parse(beat["time"]).us) for beat in beats]
+    listed = tuple((beat["sample"], times.parse(beat["time"]).us, beat["rr_ms"]) for beat in beats)
     return _key(document), document["block"], block, beats_digest(document["inputs"]["present"], quality, listed)
 
 
