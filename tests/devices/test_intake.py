@@ -207,6 +207,9 @@ def test_lost_numbers_need_no_number_of_their_own() -> None:
     assert sequences.receipts(feed.state)[0]["kept_through"] == 3
     late = feed.send({"epoch": "e", "seq": 2, "readings": [spo2(index=2)]})
     assert not late.repeat
+    feed.send({"epoch": "f", "lost": [1, 2]})
+    assert feed.send({"epoch": "f", "seq": 3, "readings": [spo2(index=4)]}).epoch_no == 2
+    assert sequences.receipts(feed.state)[-1]["kept_through"] == 3
     too_many = feed.send({"epoch": "e", "lost": list(range(1001))})
     assert too_many.dead[0].reason == "too_many"
 

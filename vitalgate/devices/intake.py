@@ -11,10 +11,7 @@ offsets it has, and analysis and alerting are idempotent, so it does not matter.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from vitalgate.config import topics
 from vitalgate.config.settings import IntakeSettings
@@ -25,75 +22,17 @@ from vitalgate.devices.catalogue import Catalogue
 from vitalgate.devices.context import Context
 from vitalgate.devices.decode import decode
 from vitalgate.devices.identity import content_hash, payload_hash
+from vitalgate.devices.raw import WHOLE, RawRecord, RegisteredDevice
 from vitalgate.devices.reasons import Reason, Refused, show
 from vitalgate.devices.recordings import Placer
 from vitalgate.devices.records import NO_SEQ, Dead, DeviceSequences, Kept, Message
 from vitalgate.devices.validate import Validated, validate, whole
 
+__all__ = ["WHOLE", "RawRecord", "RegisteredDevice", "take"]
+
 MAX_REPEATS: Final = 64
 MAX_DETAIL: Final = 300
 """Characters of a refusal's detail that are kept in a device's state for its receipts."""
-WHOLE: Final = -1
-
-
-class RawRecord(NamedTuple):
-    """One record of device.raw with its headers read."""
-
-    partition: int
-    offset: int
-    value: bytes
-    topic: str
-    """MQTT topic."""
-    received_us: int
-    trace: str = ""
-    gateway: str = ""
-    retain: bool = False
-    replay_of: int | None = None
-    """The dead letter that is sent through again."""
-    replay_item: int = WHOLE
-    """The item that was refused then; WHOLE when it was the whole message."""
-    oversize: int = 0
-    """Real length in bytes of a message of which only the beginning was kept; 0 for a whole one."""
-
-    @classmethod
-    def of(
-        cls, partition: int, offset: int, value: bytes, headers: Iterable[tuple[str, bytes | None]], timestamp_ms: int
-    ) -> RawRecord:
-        """From a Kafka record; a header that is missing or unreadable has its default, the time Kafka's own."""
-        found = {name: (data or b"").decode("utf-8", "replace") for name, data in headers}
-        return cls(
-            partition,
-            offset,
-            value,
-            found.get("topic", ""),
-            _int(found.get("received_at"), timestamp_ms * 1000),
-            found.get("trace", ""),
-            found.get("gateway", ""),
-            found.get("retain") == "1",
-            _int(found.get("replay_of"), None),
-            _int(found.get("replay_item"), WHOLE),
-            _int(found.get("oversize"), 0),
-        )
-
-
-def _int(text: str | None, default: Any) -> Any:
-    try:
-        number = int(text or "")
-    except ValueError:
-        return default
-    return number if -(2**63) < number < 2**63 else default
-
-
-@dataclass(frozen=True, slots=True)
-class RegisteredDevice:
-    """What the registry says of a device."""
-
-    device: str
-    kind: str
-    revoked: bool = False
-    revoked_at_us: int | None = None
-    sample_rate: Fraction | None = None
-    """For blocks that bear no rate."""
 
 
 def take(
@@ -217,17 +156,15 @@ class _Step:
         self.kept: Kept | None = None
         self.epoch_no, self.order, self.repeat = 0, raw.offset, False
         newest = True
-        if envelope.seq != NO_SEQ:
+        if envelope.epoch:
             last = before.epochs[-1] if before.epochs else None
             kept = last if last is not None and last.epoch == envelope.epoch else sequences.find(before, envelope.epoch)
-            if kept is None:
-                kept = Kept(envelope.epoch, (last.epoch_no if last else 0) + 1, sequences.NOTHING)
-            else:
-                newest = kept is last and envelope.seq > sequences.highest(kept)
+            known = kept is not None
+            self.kept = kept = kept or Kept(envelope.epoch, (last.epoch_no if last else 0) + 1, sequences.NOTHING)
+            if envelope.seq != NO_SEQ:
+                self.epoch_no, self.order = kept.epoch_no, envelope.seq
+                newest = not known or (kept is last and envelope.seq > sequences.highest(kept))
                 self.repeat = raw.offset in before.repeats if again else sequences.contains(kept, envelope.seq)
-            self.kept, self.epoch_no, self.order = kept, kept.epoch_no, envelope.seq
-        elif envelope.epoch:
-            self.kept = sequences.find(before, envelope.epoch)
         clock = clocks.Clock(before.skew_s, tuple(before.skew_floor_us), tuple(before.skew_steps))
         if envelope.sent_us is not None and not (again or raw.retain or raw.replay_of is not None):
             clock = clocks.observe(
