@@ -31,13 +31,17 @@ def dsn(request: pytest.FixtureRequest) -> str:
     return os.environ.get("TEST_DSN") or str(request.getfixturevalue("postgres_dsn"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def pipeline(bootstrap: str, dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
-    """intake, recorder and archiver, running."""
+    """intake, recorder and archiver, running; in the end they must stop cleanly and have met nothing unexpected."""
     made = Pipeline(bootstrap, dsn, tmp_path_factory.mktemp("pipeline"))
-    made.start("intake", "recorder", "archiver")
-    yield made
-    made.close()
+    try:
+        made.start("intake", "recorder", "archiver")
+        yield made
+        assert [made.stop(name) for name in ("intake", "recorder", "archiver")] == [0, 0, 0]
+        assert "exception" not in made.log("intake") + made.log("recorder")
+    finally:
+        made.close()
 
 
 @pytest.fixture
