@@ -76,6 +76,6 @@ def cost(
 
 
 if __name__ == "__main__":
-    for title, *case in CASES:
-        spent, size = cost(*case)
+    for title, kind, leaf, document, form in CASES:
+        spent, size = cost(kind, leaf, document, form)
         print(f"{title:38} {size:5d} bytes  {spent:5.1f} us")
