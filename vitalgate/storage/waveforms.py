@@ -36,7 +36,7 @@ _TOUCHED = """
         SELECT recording, first_time, last_time,
                make_interval(secs => (longest + 1) * rate_den / rate_num::double precision) AS longest
         FROM recordings WHERE device_id = %s AND channel = %s) AS r
-    WHERE first_time < %s AND last_time + longest > %s ORDER BY first_time, recording
+    WHERE first_time < %s AND last_time > %s ORDER BY first_time, recording
 """
 _EXTENT = """
     SELECT first_sample, stop_sample, longest, first_time, last_time FROM recordings

@@ -176,15 +176,16 @@ class WaveformsWriter:
     def _reach(self, line: Line, w: Waveform) -> None:
         extent = self._extents[line]
         stop = w.first_sample + w.count
+        end_us = w.start_us + stretches.shift_us(w.count, w.rate_num, w.rate_den)
         if not extent.known:
             self._extents[line] = Extent(
-                w.first_sample, stop, w.start_us, w.start_us, w.count, w.start_us, w.first_sample, True
+                w.first_sample, stop, w.start_us, end_us, w.count, w.start_us, w.first_sample, True
             )
             return
         extent.first_sample = min(extent.first_sample, w.first_sample)
         extent.stop_sample = max(extent.stop_sample, stop)
         extent.first_us = min(extent.first_us, w.start_us)
-        extent.last_us = max(extent.last_us, w.start_us)
+        extent.last_us = max(extent.last_us, end_us)
         extent.longest = max(extent.longest, w.count)
 
     def _save(self, connection: Connection, added: dict[Line, list[Waveform]]) -> None:
