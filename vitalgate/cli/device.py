@@ -239,7 +239,13 @@ def revoke(device_ids: tuple[str, ...], as_json: bool) -> None:
 @command.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path, exists=True, allow_dash=True))
 @click.option("--kind", metavar="KIND", help="The device's kind; with --live the registry knows it.")
-@click.option("--leaf", default=None, help="readings, waveforms or status; told from the content when left out.")
+@click.option(
+    "--topic",
+    "--leaf",
+    "leaf",
+    default=None,
+    help="readings, waveforms or status; told from the content when left out.",
+)
 @click.option("--live", "device_id", metavar="ID", help="Watch what this device sends.")
 @click.option("--seconds", type=float, default=None, help="How long to watch; until Ctrl-C when left out.")
 @json_option
