@@ -2,7 +2,7 @@
 
 Why not a client library here: paho reads a packet with three system calls and acknowledges each with two more, about
 50 µs a message; cutting whole buffers into packets and acknowledging in one write takes about 5 µs (see
-``docs/decisions/0004-gateway-speaks-mqtt-itself.md``). It also lets a payload of any announced size be taken in
+``docs/decisions/0008-gateway-speaks-mqtt-itself.md``). It also lets a payload of any announced size be taken in
 bounded memory.
 
 Layout and numbers: OASIS MQTT Version 5.0 (2019) and Version 3.1.1 (2014), section 2 and 3 of both.
