@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from vitalgate.local import probes
 from vitalgate.local.child import Spec
@@ -24,21 +22,6 @@ class Process:
     name: str
     arguments: tuple[str, ...]
     slot: int = 0
-
-    @property
-    def module(self) -> str:
-        """The module of its subcommand."""
-        return f"vitalgate.cli.{self.arguments[0]}"
-
-    def exists(self) -> bool:
-        """Whether the subcommand is there."""
-        if self.arguments[0] == "worker":
-            name = self.arguments[1]
-            found = importlib.util.find_spec(f"vitalgate.stream.{name}")
-            if not found or not found.origin:
-                return False
-            return f"class {name.capitalize()}" in Path(found.origin).read_text(encoding="utf-8")
-        return importlib.util.find_spec(self.module) is not None
 
 
 #: In the order of the data's way; stopped in the reverse order.

@@ -200,9 +200,6 @@ class Supervisor:
         gate = Gate()
         started = []
         for process in wanted:
-            if not process.exists():
-                log.warning("%s skipped: there is no `vitalgate %s` yet", process.name, " ".join(process.arguments))
-                continue
             self._own.append(process.name)
             child = self._add(processes.spec(process, ports, env))
             gate.hold(child)
@@ -234,15 +231,11 @@ class Supervisor:
         log.info("%d topics created in %.2f s", len(created), time.monotonic() - began)
 
     async def _migrate(self, after: list[asyncio.Task[None]], env: dict[str, str]) -> None:
-        migrate = processes.Process("migrate", ("migrate",))
-        if not migrate.exists():
-            log.warning("no migrations yet")
-            return
         path = self.layout.log("migrate")
         gate = Gate()
         with path.open("ab") as stream:
             running = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "vitalgate.cli", *migrate.arguments,
+                sys.executable, "-m", "vitalgate.cli", "migrate",
                 stdin=asyncio.subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True,
                 env={**os.environ, **env, **gate.environment}, pass_fds=(gate.descriptor,),
             )  # fmt: skip
