@@ -91,7 +91,7 @@ def check_story(events: list[AlertEvent], subject: Engine) -> None:
     assert len(told) == len(known(subject))
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=800, deadline=None)
 @forall(st.integers(0, 1 << 40), st.integers(1, 40))
 def test_any_order_repeats_and_restarts(seed: int, count: int) -> None:
     chance = random.Random(seed)

@@ -188,7 +188,8 @@ def _changed(condition: Condition, override: Override) -> Condition:
 
 
 def number(value: float | None) -> str:
-    """A value as people write it: no trailing zeros, at most two decimals."""
+    """A value as people write it: one decimal from 10 on, two below, no trailing zeros."""
     if value is None or not math.isfinite(value):
         return "?"
-    return f"{value:.2f}".rstrip("0").rstrip(".")
+    text = f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    return text.rstrip("0").rstrip(".")
