@@ -47,7 +47,7 @@ def _changed_migration_is_refused(settings: DatabaseSettings) -> None:
     with psycopg.connect(settings.dsn, autocommit=True) as connection:
         table = f"{settings.db_schema}_data.migrations"
         connection.execute(f"UPDATE {table} SET checksum = 'x' || checksum WHERE number = 2")
-        with pytest.raises(StorageError, match="0002_facts was applied with checksum .* must not change"):
+        with pytest.raises(StorageError, match=r"0002_facts was applied with checksum .* must not change"):
             migrate(settings)
         connection.execute(f"UPDATE {table} SET checksum = substr(checksum, 2) WHERE number = 2")
 
@@ -56,14 +56,14 @@ def _newer_database_is_refused(settings: DatabaseSettings) -> None:
     with psycopg.connect(settings.dsn, autocommit=True) as connection:
         table = f"{settings.db_schema}_data.migrations"
         connection.execute(f"INSERT INTO {table} VALUES (999, 'later', 'x', now(), 1)")
-        with pytest.raises(StorageError, match="0999_later, which this version does not know"):
+        with pytest.raises(StorageError, match=r"0999_later, which this version does not know"):
             migrate(settings)
         connection.execute(f"DELETE FROM {table} WHERE number = 999")
 
 
 def _other_form_is_refused(settings: DatabaseSettings) -> None:
     other = settings.model_copy(update={"timescale": "on"})
-    with pytest.raises(StorageError, match="timescale=on but the tables .* are plain"):
+    with pytest.raises(StorageError, match=r"timescale=on but the tables .* are plain"):
         migrate(other)
 
 
@@ -85,7 +85,7 @@ def test_a_server_that_is_away_is_a_passing_fault() -> None:
 
 
 def test_no_connection_string_says_what_to_set() -> None:
-    with pytest.raises(StorageError, match="VITALGATE_DATABASE_DSN"):
+    with pytest.raises(StorageError, match=r"VITALGATE_DATABASE_DSN"):
         migrate(DatabaseSettings(dsn=""))
 
 
@@ -94,14 +94,23 @@ def test_timescale_cannot_be_had_where_it_is_not(fresh: DatabaseSettings, has_ti
     if has_timescale:
         assert migrate(wanted).form == "timescale"
     else:
-        with pytest.raises(StorageError, match="timescale=on but .* set it to auto"):
+        with pytest.raises(StorageError, match=r"timescale=on but .* set it to auto"):
             migrate(wanted)
         assert migrate(fresh.model_copy(update={"timescale": "auto"})).form == "plain"
 
 
 def test_every_table_over_time_is_cut_by_time(database: DatabaseSettings, query: Query) -> None:
     tables = {name for (name,) in query("SELECT name FROM timed")}
-    wanted = {"readings", "waveforms", "device_status", "beats", "beat_blocks", "features", "alert_events", "audit_events"}
+    wanted = {
+        "readings",
+        "waveforms",
+        "device_status",
+        "beats",
+        "beat_blocks",
+        "features",
+        "alert_events",
+        "audit_events",
+    }
     assert wanted <= tables
     if database.timescale == "on":
         found = query(
@@ -112,7 +121,8 @@ def test_every_table_over_time_is_cut_by_time(database: DatabaseSettings, query:
         return
     for table in wanted:
         found = query(
-            "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = %s::regclass",
+            "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
+            " WHERE i.inhparent = %s::regclass",
             table,
         )
         assert (f"{table}_default",) in found
@@ -129,12 +139,13 @@ def test_partitions_reach_into_the_future(database: DatabaseSettings, query: Que
 
 def test_the_audit_trail_only_grows(database: DatabaseSettings, query: Query) -> None:
     query(
-        "INSERT INTO audit_events VALUES (now(), 1, 'e', 'who', 'did', 'thing', '1', '', 'ok', false, 0, NULL, 'h', '{}')"
+        "INSERT INTO audit_events VALUES (now(), 1, 'e', 'who', 'did', 'thing', '1', '', 'ok', false, 0, NULL, 'h',"
+        " '{}')"
     )
-    with pytest.raises(psycopg.Error, match="append-only|permission denied"):
+    with pytest.raises(psycopg.Error, match=r"append-only|permission denied"):
         query("UPDATE audit_events SET who = 'nobody'")
-    with pytest.raises(psycopg.Error, match="append-only|permission denied"):
+    with pytest.raises(psycopg.Error, match=r"append-only|permission denied"):
         query("DELETE FROM audit_events")
-    with pytest.raises(psycopg.Error, match="append-only|permission denied"):
+    with pytest.raises(psycopg.Error, match=r"append-only|permission denied"):
         query("TRUNCATE audit_events")
     assert query("SELECT who FROM v.audit_events") == [("who",)]

@@ -246,7 +246,8 @@ def test_ecg_takes_no_more_than_three_quarters_of_a_byte_a_sample(
     assert report.squeezed
     with psycopg.connect(database.dsn) as connection:
         ((size, data),) = connection.execute(
-            "SELECT sum(pg_total_relation_size(c.oid)), sum(pg_relation_size(c.oid) + pg_total_relation_size(c.reltoastrelid))"
+            "SELECT sum(pg_total_relation_size(c.oid)),"
+            " sum(pg_relation_size(c.oid) + pg_total_relation_size(c.reltoastrelid))"
             " FROM pg_class c WHERE c.relname = ANY(%s)",
             (report.squeezed,),
         ).fetchall()

@@ -72,7 +72,8 @@ def main() -> None:
                 recorder.mark_published(0, applied.last)
             took = time.monotonic() - started
             print(
-                f"{items} readings in {took:.1f} s: {items / took:,.0f} readings/s, {items / 3 / took:,.0f} messages/s; "
+                f"{items} readings in {took:.1f} s: {items / took:,.0f} readings/s, "
+                f"{items / 3 / took:,.0f} messages/s; "
                 f"CPU a reading: {1e6 * (time.process_time() - ours) / items:.1f} us here, "
                 f"{1e6 * (cpu(server) - theirs) / items:.1f} us in its PostgreSQL backend"
             )

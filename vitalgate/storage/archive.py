@@ -115,8 +115,8 @@ def _load(connection: Connection, table: str, make: str, columns: str, rows: Seq
 
 
 BLOCK_COLUMNS = (
-    "time, device_id, recording, channel, algorithm, block, revision, algorithm_version, first_sample, stop_sample, rate,"
-    " inputs, quality, beats, first_beat, last_beat, patient_id"
+    "time, device_id, recording, channel, algorithm, block, revision, algorithm_version, first_sample, stop_sample,"
+    " rate, inputs, quality, beats, first_beat, last_beat, patient_id"
 )
 BEAT_COLUMNS = "time, device_id, channel, recording, algorithm, block, sample, kind, rr_ms"
 FEATURE_COLUMNS = (
@@ -222,7 +222,8 @@ def _beat_row(r: Record) -> tuple[Any, ...]:
 def _beats_of(r: Record) -> tuple[tuple[Any, ...], ...]:
     return tuple(
         (
-            _time(beat["time"]), r["device_id"], r["channel"], r["recording"], r["algorithm"], r["block"], beat["sample"],
+            _time(beat["time"]), r["device_id"], r["channel"], r["recording"], r["algorithm"], r["block"],
+            beat["sample"],
             beat["kind"], beat.get("rr_ms"),
         )
         for beat in r["beats"]
@@ -255,7 +256,8 @@ def _feature_row(r: Record) -> tuple[Any, ...]:
     return (
         _time(r["start"]), r["device_id"], r["recording"], r["channel"], r["name"], r["algorithm"],
         r["window"]["first_sample"], r["window"]["stop_sample"], _time(r["end"]), r["value"], r["unit"],
-        str(r["algorithm_version"]), r["revision"], bool(r.get("withdrawn", False)), _json(extra or None), r.get("patient"),
+        str(r["algorithm_version"]), r["revision"], bool(r.get("withdrawn", False)), _json(extra or None),
+        r.get("patient"),
     )  # fmt: skip
 
 

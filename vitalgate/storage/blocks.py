@@ -35,7 +35,7 @@ class Part:
 
 
 def encode(parts: Sequence[Part]) -> bytes:
-    """Columns of second differences, bytes of equal weight together, deflated: a regular stream takes a few bytes an item."""
+    """Columns of second differences, bytes of equal weight together, deflated: some bytes an item of a regular one."""
     table = np.array([[getattr(part, name) for name in FIELDS] for part in parts], dtype=np.int64).T
     second = np.diff(np.diff(table, axis=1, prepend=0), axis=1, prepend=0)
     planes = (

@@ -5,12 +5,14 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 
-from vitalgate.devices.identity import dead_letter_id
+from vitalgate.devices.identity import dead_letter_id, payload_hash
 from vitalgate.devices.records import Dead, Message
 from vitalgate.storage import publics
 from vitalgate.storage.connect import Connection
 from vitalgate.storage.publics import moment, number
 from vitalgate.storage.work import Work
+
+_EMPTY = payload_hash(b"")
 
 
 @dataclass(slots=True)
@@ -73,7 +75,8 @@ def _resends(connection: Connection, work: Work) -> set[tuple[int, int]]:
         return set()
     found = connection.execute(
         """
-        SELECT DISTINCT k.n FROM unnest(%s::text[], %s::bytea[], %s::integer[]) WITH ORDINALITY AS k (device, hash, item, n)
+        SELECT DISTINCT k.n FROM unnest(%s::text[], %s::bytea[], %s::integer[]) WITH ORDINALITY AS k (device, hash,
+        item, n)
         JOIN dead_letters d
           ON d.device_id = k.device AND d.content_hash = k.hash AND d.item = k.item AND d.resolved_at IS NULL
         """,
@@ -84,7 +87,11 @@ def _resends(connection: Connection, work: Work) -> set[tuple[int, int]]:
 
 def _insert(connection: Connection, work: Work, rows: list[_Row]) -> set[int]:
     """Insert or count up; returns the ids of open dead letters that were met again."""
-    payloads = {row.message.payload_hash: row.message.payload for row in rows if row.message.payload}
+    payloads = {
+        row.message.payload_hash: row.message.payload
+        for row in rows
+        if row.message.payload or row.message.payload_hash == _EMPTY
+    }
     if payloads:
         connection.execute(
             "INSERT INTO payloads (hash, bytes) SELECT * FROM unnest(%b::bytea[], %b::bytea[]) ON CONFLICT DO NOTHING",
@@ -93,7 +100,8 @@ def _insert(connection: Connection, work: Work, rows: list[_Row]) -> set[int]:
     partition = work.applied.partition
     fields = [
         (
-            dead_letter_id(partition, m.offset, d.item), clean(m.device), d.reason, clean(d.detail), d.item, clean(m.mqtt_topic), moment(m.received_us),
+            dead_letter_id(partition, m.offset, d.item), clean(m.device), d.reason, clean(d.detail), d.item,
+            clean(m.mqtt_topic), moment(m.received_us),
             m.payload_hash, m.content_hash, clean(m.epoch) or None, number(m), trace(m), m.offset,
             row.seen, row.by_recorder,
         )
@@ -104,8 +112,10 @@ def _insert(connection: Connection, work: Work, rows: list[_Row]) -> set[int]:
         """
         INSERT INTO dead_letters AS d (dead_id, device_id, reason, detail, item, mqtt_topic, received_at,
             payload_hash, content_hash, epoch, seq, trace, raw_offset, seen, by_recorder, last_seen_at, raw_partition)
-        SELECT u.*, u.received_at, %s FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::integer[], %s::text[],
-            %s::timestamptz[], %b::bytea[], %b::bytea[], %s::text[], %s::bigint[], %s::uuid[], %s::bigint[], %s::integer[],
+        SELECT u.*, u.received_at, %s FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::integer[],
+        %s::text[],
+            %s::timestamptz[], %b::bytea[], %b::bytea[], %s::text[], %s::bigint[], %s::uuid[], %s::bigint[],
+            %s::integer[],
             %s::boolean[]) AS u (dead_id, device_id, reason, detail, item, mqtt_topic, received_at, payload_hash,
             content_hash, epoch, seq, trace, raw_offset, seen, by_recorder)
         ON CONFLICT (device_id, payload_hash, item) WHERE resolved_at IS NULL

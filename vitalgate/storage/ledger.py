@@ -73,6 +73,18 @@ class Ledger:
             "dropped": self.dropped,
         }
 
+    def text(self) -> str:
+        """For people."""
+        lines = [
+            f"{name.replace('_', '-'):<14}{getattr(self, name):>14,}"
+            for name in ("received", "stored", "duplicate", "dead_lettered", "in_flight", "lost")
+        ]
+        for gap in self.gaps:
+            missing = ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in gap["missing"][:5])
+            lines.append(f"gap: {gap['device_id']} epoch {gap['epoch']} has not sent {missing}")
+        lines += [f"! {fault}" for fault in self.faults]
+        return "\n".join([*lines, "balanced" if self.balanced else "NOT BALANCED"])
+
 
 def read(database: DatabaseSettings) -> Ledger:
     """Count all rows and compare them with the ledger, in one snapshot.

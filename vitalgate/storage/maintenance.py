@@ -1,7 +1,8 @@
 """Housekeeping: partitions made ahead, retention, aggregates, waveforms at rest, a short ledger.
 
 On TimescaleDB chunks, compression and the refresh of recent aggregates run in the server by policies; everything else,
-and all of it on plain PostgreSQL, is done by `run`, which a worker calls every minute (or `vitalgate migrate --maintain`).
+and all of it on plain PostgreSQL, is done by `run`,
+which a worker calls every minute (or `vitalgate migrate --maintain`).
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ _SHORTEN = """
                 GROUP BY topic, partition, run HAVING count(*) > 1),
     gone AS (DELETE FROM ledger l USING runs r JOIN several s USING (topic, partition, run) WHERE l.id = r.id
              RETURNING l.*, s.run)
-    SELECT topic, partition, min(first_offset), max(last_offset), sum(messages), sum(items), sum(stored), sum(duplicate),
+    SELECT topic, partition, min(first_offset), max(last_offset), sum(messages), sum(items), sum(stored),
+    sum(duplicate),
            sum(dead_lettered), sum(derived), max(applied_at), count(*)
     FROM gone GROUP BY topic, partition, run
 """

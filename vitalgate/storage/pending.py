@@ -72,7 +72,8 @@ def keep(connection: Connection, work: Work, message: Message, r: Reading, deriv
         ON CONFLICT DO NOTHING
         """,
         (
-            message.device, r.corrects.epoch or message.epoch, r.corrects.seq, r.corrects.index, derived, r.metric, r.site,
+            message.device, r.corrects.epoch or message.epoch, r.corrects.seq, r.corrects.index, derived, r.metric,
+            r.site,
             moment(r.time_us), r.index, message.epoch, number(message) or 0, message.epoch_no, message.order, r.item,
             moment(message.received_us), message.skew_s, trace(message),
             work.message_id(message), work.applied.partition, message.offset,

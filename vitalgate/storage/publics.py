@@ -84,7 +84,8 @@ def waveform(message: Message, message_id: str, w: Waveform, version: int) -> Pu
     """A `device.waveforms` record of a block on its way in."""
     return _waveform(
         message.device, message_id, message.trace, moment(message.received_us), w.channel, w.recording, w.first_sample,
-        w.count, version, moment(w.start_us), w.rate_num, w.rate_den, w.gain, w.offset, w.unit, packing.array(w.samples),
+        w.count, version, moment(w.start_us), w.rate_num, w.rate_den, w.gain, w.offset, w.unit,
+        packing.array(w.samples),
         w.missing or [], w.flags or [], message.epoch, number(message), w.item,
     )  # fmt: skip
 
@@ -96,7 +97,8 @@ def stored_waveform(
 ) -> Public:  # fmt: skip
     """The same record from a row."""
     return _waveform(
-        device, message_id, trace, received, channel, recording, first_sample, count, version, start, rate_num, rate_den,
+        device, message_id, trace, received, channel, recording, first_sample, count, version, start, rate_num,
+        rate_den,
         gain, offset, unit, packing.unpack(codec, packed, count),
         [(missing[i], missing[i + 1]) for i in range(0, len(missing), 2)], flags, epoch, seq, item,
     )  # fmt: skip
@@ -148,7 +150,8 @@ def stored_dead_letter(
     """The same record from a row."""
     identity = message_id(device, epoch, NO_SEQ if seq is None else seq, content, hash_)
     return _dead_letter(
-        dead_id, device, reason, detail, item, mqtt_topic, received, payload, hash_, epoch, seq, partition, offset, trace,
+        dead_id, device, reason, detail, item, mqtt_topic, received, payload, hash_, epoch, seq, partition, offset,
+        trace,
         identity,
     )  # fmt: skip
 

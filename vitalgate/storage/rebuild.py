@@ -72,8 +72,8 @@ def fill(connection: Connection, applied: Applied, renumbered: list[list[Any]]) 
     applied.public_waveforms = [
         publics.stored_waveform(*row)
         for row in connection.execute(
-            "SELECT device_id, message_id, coalesce(replace(trace::text, '-', ''), ''), received_at, channel, recording,"
-            " first_sample, count, version, time, rate_num, rate_den, gain, baseline, unit, codec, samples,"
+            "SELECT device_id, message_id, coalesce(replace(trace::text, '-', ''), ''), received_at, channel,"
+            " recording, first_sample, count, version, time, rate_num, rate_den, gain, baseline, unit, codec, samples,"
             " coalesce(missing, '{}'), coalesce(flags, '{}'), coalesce(epoch, ''), seq, item FROM waveforms"
             " WHERE raw_partition = %s AND raw_offset BETWEEN %s AND %s AND n_items = 1 ORDER BY raw_offset, item",
             between,
@@ -83,8 +83,9 @@ def fill(connection: Connection, applied: Applied, renumbered: list[list[Any]]) 
     applied.dead = [
         publics.stored_dead_letter(*row)
         for row in connection.execute(
-            "SELECT dead_id, device_id, reason, detail, item, mqtt_topic, received_at, coalesce(p.bytes, ''), payload_hash,"
-            " content_hash, coalesce(epoch, ''), seq, raw_partition, raw_offset, coalesce(replace(trace::text, '-', ''), '')"
+            "SELECT dead_id, device_id, reason, detail, item, mqtt_topic, received_at, coalesce(p.bytes, ''),"
+            " payload_hash, content_hash, coalesce(epoch, ''), seq, raw_partition, raw_offset,"
+            " coalesce(replace(trace::text, '-', ''), '')"
             " FROM dead_letters d LEFT JOIN payloads p ON p.hash = d.payload_hash"
             " WHERE raw_partition = %s AND raw_offset BETWEEN %s AND %s AND by_recorder ORDER BY raw_offset, item",
             between,

@@ -272,7 +272,8 @@ class Recorder:
             VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
             """,
             (
-                self._topic, batch.partition, applied.first, applied.last, applied.messages, applied.items, applied.stored,
+                self._topic, batch.partition, applied.first, applied.last, applied.messages, applied.items,
+                applied.stored,
                 applied.duplicate, applied.dead_lettered, applied.derived, batch.by,
                 orjson.dumps(work.renumbered).decode() if work.renumbered else None,
             ),

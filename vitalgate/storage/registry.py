@@ -40,6 +40,17 @@ class Patient:
     devices: list[str] = field(default_factory=list)
     """Assigned now."""
 
+    def document(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "patient_id": self.patient_id,
+            "team": self.team,
+            "zone": self.zones[-1][1],
+            "zones": [{"from": since, "zone": zone} for since, zone in self.zones],
+            "overrides": dict(self.overrides),
+            "devices": self.devices,
+        }
+
 
 @dataclass(frozen=True)
 class Device:
@@ -68,6 +79,16 @@ class Assignment:
     patient_id: str
     start: datetime
     stop: datetime | None
+
+    def document(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "id": self.id,
+            "device_id": self.device_id,
+            "patient_id": self.patient_id,
+            "from": self.start,
+            "to": self.stop,
+        }
 
 
 @dataclass(frozen=True)
@@ -262,7 +283,8 @@ class Registry:
         with self._session.transaction() as connection:
             rows = connection.execute(
                 """
-                SELECT d.device_id, kind, state, serial, firmware, credential_hash, attributes, d.created_at, updated_at,
+                SELECT d.device_id, kind, state, serial, firmware, credential_hash, attributes, d.created_at,
+                updated_at,
                        revoked_at, a.patient_id
                 FROM devices d LEFT JOIN assignments a ON a.device_id = d.device_id AND a.during @> now()
                 WHERE %s::text IS NULL OR d.device_id = %s ORDER BY d.device_id
@@ -338,7 +360,8 @@ class Registry:
         """Changes that have not been applied yet, oldest first."""
         with self._session.transaction() as connection:
             rows = connection.execute(
-                "SELECT id, topic, key, value, created_at FROM registry_outbox WHERE applied_at IS NULL ORDER BY id LIMIT %s",
+                "SELECT id, topic, key, value, created_at FROM registry_outbox WHERE applied_at IS NULL"
+                " ORDER BY id LIMIT %s",
                 (limit,),
             ).fetchall()
         return [OutboxRow(n, topic, key, orjson.dumps({**value, "change": n}), at) for n, topic, key, value, at in rows]

@@ -20,8 +20,10 @@ _TAKE = """
     RETURNING count, codec, samples, items, rate_num, rate_den, gain, baseline, unit, flags, epoch, skew_s
 """
 _PUT = """
-    INSERT INTO waveforms (device_id, channel, recording, time, first_sample, count, epoch_no, ord, item, rate_num, rate_den,
-        gain, baseline, unit, codec, samples, flags, epoch, seq, received_at, skew_s, message_id, raw_partition, raw_offset)
+    INSERT INTO waveforms (device_id, channel, recording, time, first_sample, count, epoch_no, ord, item, rate_num,
+    rate_den,
+        gain, baseline, unit, codec, samples, flags, epoch, seq, received_at, skew_s, message_id, raw_partition,
+        raw_offset)
     VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 """
 
@@ -39,7 +41,8 @@ def take_apart(connection: Connection, line: tuple[str, str, str], time: datetim
         connection.execute(
             _PUT,
             (
-                *line, moment(part.start_us), part.first_sample, part.count, part.epoch_no, part.ord, part.item, num, den,
+                *line, moment(part.start_us), part.first_sample, part.count, part.epoch_no, part.ord, part.item, num,
+                den,
                 gain, baseline, unit, part_codec, part_packed, flags, epoch, part.seq if part.seq >= 0 else None,
                 moment(part.received_us), skew, "", part.raw_partition, part.raw_offset,
             ),
@@ -62,7 +65,8 @@ _RECORDINGS = """
     ORDER BY device_id, channel, recording
 """
 _HOT = """
-    SELECT time, first_sample, count, epoch_no, ord, item, rate_num, rate_den, gain, baseline, unit, codec, samples, flags,
+    SELECT time, first_sample, count, epoch_no, ord, item, rate_num, rate_den, gain, baseline, unit, codec, samples,
+    flags,
            epoch, coalesce(seq, -1), received_at, skew_s, raw_partition, raw_offset,
            version = 1 AND current AND n_items = 1 AND sightings IS NULL AND missing IS NULL AND items IS NULL
     FROM waveforms
@@ -71,7 +75,8 @@ _HOT = """
     ORDER BY first_sample LIMIT %s
 """
 _JOIN = """
-    INSERT INTO waveforms (device_id, channel, recording, time, first_sample, count, epoch_no, ord, item, n_items, rate_num,
+    INSERT INTO waveforms (device_id, channel, recording, time, first_sample, count, epoch_no, ord, item, n_items,
+    rate_num,
         rate_den, gain, baseline, unit, codec, samples, items, flags, epoch, seq, received_at, skew_s, message_id,
         raw_partition, raw_offset)
     VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
@@ -141,7 +146,7 @@ def _join_next(
     idle: bool,
     published: dict[int, int],
 ) -> tuple[int, int, int] | None:
-    """Join the next run of blocks from sample `at`: (where it ends, rows joined, samples), or None when there is none."""
+    """Join the next run of blocks from sample `at`: (where it ends, rows joined, samples), None when there is none."""
     connection.execute(LOCK, line)
     rows = connection.execute(_HOT, (*line, at, older_than, *between, _AT_ONCE), binary=True).fetchall()
     run_: list[tuple[Any, ...]] = []
@@ -202,7 +207,8 @@ def _join(connection: Connection, line: tuple[str, str, str], rows: Sequence[tup
     connection.execute(
         _JOIN,
         (
-            *line, first[0], first[1], len(samples), first[3], first[4], first[5], len(rows), *first[6:11], codec, packed,
+            *line, first[0], first[1], len(samples), first[3], first[4], first[5], len(rows), *first[6:11], codec,
+            packed,
             blocks.encode(parts), first[13], first[14], first[15] if first[15] >= 0 else None, first[16], first[17], "",
             first[18], first[19],
         ),

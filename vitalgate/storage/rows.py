@@ -14,8 +14,8 @@ from vitalgate.storage import packing
 
 READING_COLUMNS = (
     "device_id, epoch, seq, epoch_no, ord, received_at, skew_s, trace, message_id, raw_partition, raw_offset,"
-    " time, metric, site, idx, version, current, derived, retracted, unusual, value_num, value_code, comparator, absent,"
-    " unit, value_sent, unit_sent, time_sent, offset_min, group_id, context, flags, item, sightings"
+    " time, metric, site, idx, version, current, derived, retracted, unusual, value_num, value_code, comparator,"
+    " absent, unit, value_sent, unit_sent, time_sent, offset_min, group_id, context, flags, item, sightings"
 )
 WAVEFORM_COLUMNS = (
     "device_id, epoch, seq, epoch_no, ord, received_at, skew_s, trace, message_id, raw_partition, raw_offset,"

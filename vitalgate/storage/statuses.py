@@ -42,8 +42,8 @@ def write(connection: Connection, work: Work) -> None:
     with cursor.copy(f"COPY status_in ({rows.STATUS_COLUMNS}) FROM STDIN (FORMAT BINARY)") as copy:
         copy.write(binary.HEADER + b"".join(encoded) + binary.TRAILER)
     cursor.execute(
-        f"INSERT INTO device_status ({rows.STATUS_COLUMNS}) SELECT {rows.STATUS_COLUMNS} FROM status_in"
-        " ON CONFLICT DO NOTHING"
+        f"INSERT INTO device_status ({rows.STATUS_COLUMNS})"  # noqa: S608  constants only
+        f" SELECT {rows.STATUS_COLUMNS} FROM status_in ON CONFLICT DO NOTHING"
     )
     work.applied.stored += cursor.rowcount
     work.applied.duplicate += len(encoded) - cursor.rowcount

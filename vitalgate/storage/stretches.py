@@ -29,7 +29,8 @@ _KEY = (
     " AND epoch_no = %(epoch_no)s AND ord = %(ord)s AND item = %(item)s AND time = %(time)s"
 )
 _LOAD = """
-    SELECT time, first_sample, count, epoch_no, ord, item, sightings, version, current, n_items, rate_num, rate_den, gain,
+    SELECT time, first_sample, count, epoch_no, ord, item, sightings, version, current, n_items, rate_num, rate_den,
+    gain,
            baseline, unit, codec, samples, missing, items IS NOT NULL
     FROM waveforms
     WHERE device_id = %s AND channel = %s AND recording = %s AND first_sample < %s AND first_sample > %s

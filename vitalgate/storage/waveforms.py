@@ -18,18 +18,19 @@ from vitalgate.storage.errors import transient
 from vitalgate.storage.packing import Samples, unpack
 
 _COLUMNS = """
-    SELECT time, recording, first_sample, count, rate_num, rate_den, gain, baseline, unit, codec, samples, missing, items
+    SELECT time, recording, first_sample, count, rate_num, rate_den, gain, baseline, unit, codec, samples, missing,
+    items
     FROM waveforms
 """
 _BY_TIME = f"""{_COLUMNS}
     WHERE device_id = %s AND channel = %s AND recording = %s AND current AND time >= %s AND time < %s
     ORDER BY recording, first_sample
-"""  # noqa: S608  constants only
+"""
 _BY_SAMPLE = f"""{_COLUMNS}
     WHERE device_id = %s AND channel = %s AND recording = %s AND current AND first_sample < %s
       AND first_sample + count > %s AND first_sample > %s - %s AND time BETWEEN %s AND %s
     ORDER BY recording, first_sample
-"""  # noqa: S608  constants only
+"""
 #: Recordings that touch a stretch of time, with how long their longest row may last.
 _TOUCHED = """
     SELECT recording, longest FROM (
@@ -147,7 +148,7 @@ def read(database: DatabaseSettings, device: str, channel: str, start: datetime,
 def read_samples(
     database: DatabaseSettings, device: str, channel: str, recording: str, first: int, stop: int
 ) -> Stretch | None:
-    """`Waveforms.read_samples` over a connection of its own. Raises TransientDatabaseError when the database is away."""
+    """`Waveforms.read_samples` over its own connection. Raises TransientDatabaseError when the database is away."""
     with transient(), connect(database, "waveforms", autocommit=True) as connection:
         return Waveforms(connection).read_samples(device, channel, recording, first, stop)
 
