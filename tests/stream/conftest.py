@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stream.pipeline import Pipeline
+from tests.stream.pipeline import Pipeline, wait_for
 from tests.stream.stream_probe import MakeSettings
 from vitalgate.config.loading import load
 from vitalgate.config.settings import Settings
@@ -36,9 +36,11 @@ def pipeline(bootstrap: str, dsn: str, tmp_path_factory: pytest.TempPathFactory)
     """intake, recorder and archiver, running; in the end they must stop cleanly and have met nothing unexpected."""
     made = Pipeline(bootstrap, dsn, tmp_path_factory.mktemp("pipeline"))
     try:
-        made.start("intake", "recorder", "archiver")
+        names = ("intake", "recorder", "archiver")
+        made.start(*names)
+        wait_for(lambda: all(made.is_ready(name) for name in names))
         yield made
-        assert [made.stop(name) for name in ("intake", "recorder", "archiver")] == [0, 0, 0]
+        assert [made.stop(name) for name in names] == [0, 0, 0]
         assert "exception" not in made.log("intake") + made.log("recorder")
     finally:
         made.close()

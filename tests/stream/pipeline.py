@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -73,6 +75,10 @@ class Pipeline:
                     env={key: value for key, value in os.environ.items() if not key.startswith("VITALGATE_")},
                 )
 
+    def is_ready(self, name: str) -> bool:
+        """Whether it says so itself."""
+        return "health endpoints" in self.log(name) and self.health(name, "readyz")[0] == 200
+
     def kill(self, name: str) -> None:
         """SIGKILL."""
         self.processes[name].kill()
@@ -92,6 +98,24 @@ class Pipeline:
     def log(self, name: str) -> str:
         """What a worker wrote."""
         return (self.folder / f"{name}.log").read_text()
+
+    def _get(self, name: str, page: str) -> tuple[int, bytes]:
+        port = next(json.loads(line)["port"] for line in self.log(name).splitlines() if '"health endpoints"' in line)
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/{page}", timeout=10) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    def health(self, name: str, page: str) -> tuple[int, Any]:
+        """Status and body of /healthz or /readyz of a worker."""
+        status, body = self._get(name, page)
+        return status, json.loads(body)
+
+    def metric(self, name: str, metric: str) -> float:
+        """Sum of a metric over its labels."""
+        lines = self._get(name, "metrics")[1].decode().splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == metric)
 
     # --- in -------------------------------------------------------------------------------------------------------
 

@@ -207,3 +207,22 @@ def test_a_handler_that_refuses_everything_ends_the_process_and_acknowledges_not
     with Running(settings, tmp_path, poison_all=True) as worker:
         assert worker.process.wait(30) == 3
     assert set(committed(settings, topics.RAW).values()) == {-1001}
+
+
+def test_a_rebalance_while_the_handler_is_blocked_loses_nothing(make_settings: MakeSettings, tmp_path: Path) -> None:
+    settings = make_settings(topics.RAW, worker__session_timeout_s="2")
+    block = tmp_path / "block"
+    block.touch()
+    send(settings.kafka, topics.RAW, range(400))
+    with Running(settings, tmp_path, "0", block=str(block)) as first:
+        wait_for(lambda: any(words[:2] == ["0", "assigned"] for words in read_sink(tmp_path)))
+        time.sleep(0.5)
+        with Running(settings, tmp_path, "1", block=str(block)) as second:
+            wait_for(lambda: any(words[:2] == ["1", "assigned"] and words[2] for words in read_sink(tmp_path)))
+            assert values(tmp_path) == []
+            block.unlink()
+            wait_for(lambda: committed(settings, topics.RAW) == ends(settings, topics.RAW))
+            assert first.stop()[0] == 0
+            assert second.stop()[0] == 0
+    assert sorted(values(tmp_path)) == list(range(400))
+    assert {words[0] for words in read_sink(tmp_path) if words[1] == "device.raw"} == {"0", "1"}

@@ -129,3 +129,25 @@ def test_archiver_stores_results_once_and_by_revision(pipeline: Pipeline) -> Non
     wait_for(lambda: pipeline.sql(query) == [(64.0,)])
     [aside] = pipeline.records(topics.SETASIDE, 1)
     assert json.loads(aside.value())["topic"] == "patient.features"
+
+
+def test_health_says_what_is_awaited_and_metrics_tell_the_lag(pipeline: Pipeline) -> None:
+    assert pipeline.health("recorder", "readyz") == (200, {"status": "ok", "failing": {}})
+    pipeline.register("health-1")
+    with psycopg.connect(pipeline.settings.database.dsn, autocommit=True) as owner:
+        owner.execute(f"ALTER TABLE {pipeline.schema}_data.ledger RENAME TO ledger_away")
+        try:
+            pipeline.send("health-1", reading("e1", 1))
+            pipeline.flush()
+            wait_for(lambda: pipeline.health("recorder", "readyz")[0] == 503)
+            body = pipeline.health("recorder", "readyz")[1]
+            assert "vitalgate migrate" in body["failing"]["handling"]
+            assert pipeline.health("recorder", "healthz")[0] == 200
+            assert pipeline.health("intake", "readyz")[0] == 200
+            wait_for(lambda: pipeline.metric("recorder", "vitalgate_worker_lag") >= 1)
+        finally:
+            owner.execute(f"ALTER TABLE {pipeline.schema}_data.ledger_away RENAME TO ledger")
+    wait_for(lambda: pipeline.count("SELECT count(*) FROM {v}.readings WHERE device_id = 'health-1'") == 1)
+    wait_for(lambda: pipeline.health("recorder", "readyz")[0] == 200)
+    wait_for(lambda: pipeline.metric("recorder", "vitalgate_worker_lag") == 0)
+    assert pipeline.metric("intake", "vitalgate_items_total") >= 1

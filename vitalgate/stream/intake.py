@@ -42,13 +42,15 @@ class Intake(Worker):
     name = "intake"
     topics = (topics.RAW,)
     tick_s = 1.0
+    registry: RegistryView
 
     async def start(self, context: Context) -> None:
         """Read the catalogue and the registry."""
         await super().start(context)
         settings = context.settings
         self.catalogue = catalogue.load()
-        self.registry = getattr(self, "registry", None) or RegistryView(settings.kafka)
+        if not hasattr(self, "registry"):  # this may be called again
+            self.registry = RegistryView(settings.kafka)
         await self.registry.ready()
         self.refreshed = time.monotonic()
         self.by = f"intake-{context.slot} {vitalgate.__version__}"

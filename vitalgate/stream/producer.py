@@ -64,7 +64,7 @@ class Producer:
         self._batch = _Batch(self._loop)
         self._waiting: list[_Batch] = []
         self._closing = threading.Event()
-        self._kafka = _Confluent(configuration(settings, client_id) | {"error_cb": self._on_error})
+        self._kafka = _Confluent(configuration(settings, client_id) | {"error_cb": self._on_error}, logger=log)
         self._thread = threading.Thread(target=self._poll, name="producer", daemon=True)
         self._thread.start()
 
@@ -87,6 +87,8 @@ class Producer:
         ------
         RecordRefusedError
             When the record can never be sent (larger than 4 MB).
+        NotDeliveredError
+            When it could not even be handed over.
         """
         batch = self._batch
         where: dict[str, Any] = {} if partition is None else {"partition": partition}
@@ -99,6 +101,8 @@ class Producer:
             except BufferError:
                 await asyncio.sleep(_FULL_PAUSE_S)
             except KafkaException as error:
+                if error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
+                    raise NotDeliveredError(f"{topic.name}: {error.args[0].str()}") from error
                 size = 0 if value is None else len(value)
                 raise RecordRefusedError(
                     f"{topic.name}: a record of {size} bytes was refused ({error}); the limit is {MAX_RECORD_BYTES}"

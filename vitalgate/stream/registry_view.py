@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
 from bisect import bisect_right
@@ -127,7 +128,7 @@ class RegistryView:
             self._consumer = Consumer(reader_configuration(self._kafka))
             self._asker = Consumer(reader_configuration(self._kafka))
             self._consumer.assign([TopicPartition(name, 0, OFFSET_BEGINNING) for name in self._take])
-            self._thread = threading.Thread(target=self._follow, name="registry", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="registry", daemon=True)
             self._thread.start()
         await self.refresh(timeout_s)
 
@@ -144,8 +145,6 @@ class RegistryView:
         while any(self._next[name] < end for name, end in ends.items()):
             if time.monotonic() > until:
                 raise TransientError(f"the registry topics could not be read to their end in {timeout_s:.0f} s")
-            if self._thread is None or not self._thread.is_alive():
-                raise RuntimeError("the registry reader has ended; see the log above")
             await asyncio.sleep(_STEP_S)
 
     def on_change(self, callback: OnChange) -> None:
@@ -171,6 +170,14 @@ class RegistryView:
             raise TransientError(
                 f"the registry topics cannot be asked for their end ({error.args[0].str()})"
             ) from error
+
+    def _run(self) -> None:
+        try:
+            self._follow()
+        except Exception:
+            # A worker that does not see the registry change would refuse what it should take.
+            log.critical("reading the registry failed; the process ends and is restarted", exc_info=True)
+            os._exit(3)
 
     def _follow(self) -> None:
         consumer = self._consumer

@@ -16,6 +16,9 @@ from vitalgate.stream.acks import Acker
 from vitalgate.stream.producer import Producer
 from vitalgate.telemetry.health import Health
 
+#: Larger values would not fit a record of Kafka once they are base64.
+_MAX_ASIDE = 3_000_000
+
 
 class Record(msgspec.Struct, frozen=True, gc=False):
     """One Kafka record, as light as can be."""
@@ -113,16 +116,20 @@ class Worker:
 async def set_aside(context: Context, worker: str, record: Record, error: Exception) -> None:
     """Keep a record that made a handler fail on ``worker.setaside``, and wait until Kafka has it."""
     text = f"{type(error).__name__}: {error}"
+    value = record.value
+    if value is not None and len(value) > _MAX_ASIDE:
+        text = f"{text} (too large to be set aside; its bytes are where it came from until they expire there)"
+        value = None
     body = {
         "worker": worker,
         "topic": record.topic,
         "partition": record.partition,
         "offset": record.offset,
         "timestamp_ms": record.timestamp_ms,
-        "error": text[:2000],
+        "error": text[-2000:],
         "key": None if record.key is None else record.key.decode("utf-8", "replace"),
         "headers": {key: value.decode("utf-8", "replace") for key, value in record.headers},
-        "value_base64": None if record.value is None else base64.b64encode(record.value).decode(),
+        "value_base64": None if value is None else base64.b64encode(value).decode(),
     }
     await context.producer.produce(
         SETASIDE,
