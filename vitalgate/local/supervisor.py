@@ -27,8 +27,10 @@ from vitalgate.local.child import Child, Gate, Spec
 from vitalgate.local.control import Control, answers
 from vitalgate.local.errors import StackError
 from vitalgate.local.layout import Layout, State, write_stack_file
-from vitalgate.local.plan import Part, choose, own_processes, part_probes
+from vitalgate.local.migrate import migrate
+from vitalgate.local.plan import Part, choose, own_processes
 from vitalgate.local.ports import Ports
+from vitalgate.local.status import document
 from vitalgate.local.topics import create_topics
 
 log = logging.getLogger("vitalgate.local.supervisor")
@@ -209,7 +211,7 @@ class Supervisor:
         if only is None or "kafka" in only:
             steps.append(self._topics(waits.get("kafka", [])))
         if only is None or "postgres" in only:
-            steps.append(self._migrate(waits.get("postgres", []), env))
+            steps.append(migrate(waits.get("postgres", []), env, self.layout.log("migrate")))
         await asyncio.gather(*steps, *(task for tasks in waits.values() for task in tasks))
         gate.open()
         await asyncio.gather(*(self._until_ready(name, timeout) for name in started))
@@ -229,28 +231,6 @@ class Supervisor:
         began = time.monotonic()
         created = await asyncio.to_thread(create_topics, self.loaded.settings.kafka)
         log.info("%d topics created in %.2f s", len(created), time.monotonic() - began)
-
-    async def _migrate(self, after: list[asyncio.Task[None]], env: dict[str, str]) -> None:
-        path = self.layout.log("migrate")
-        gate = Gate()
-        with path.open("ab") as stream:
-            running = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "vitalgate.cli", "migrate",
-                stdin=asyncio.subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True,
-                env={**os.environ, **env, **gate.environment}, pass_fds=(gate.descriptor,),
-            )  # fmt: skip
-        try:
-            await asyncio.gather(*after)
-            gate.open()
-            began = time.monotonic()
-            code = await running.wait()
-        except BaseException:
-            running.kill()
-            await running.wait()
-            raise
-        if code:
-            raise StackError(f"`vitalgate migrate` failed with exit status {code}:\n{logs.tail(path)}")
-        log.info("migrated in %.2f s", time.monotonic() - began)
 
     async def _stop_all(self) -> None:
         own = [self.children[name] for name in self._own]
@@ -282,49 +262,6 @@ class Supervisor:
 
     # --- control ----------------------------------------------------------------------------------------------------
 
-    async def status(self) -> dict[str, Any]:
-        """The document of `vitalgate status --json`."""
-        document: dict[str, Any] = {"data": str(self.layout.data), "ready": self.ready, "pid": os.getpid()}
-        if self.loaded:
-            settings = self.loaded.settings
-            document["mqtt"] = {"host": settings.mqtt.host, "port": settings.mqtt.port}
-            document["kafka"] = {"bootstrap": settings.kafka.bootstrap}
-            document["database"] = {"dsn": settings.database.dsn}
-        document["processes"] = [
-            {
-                "name": child.spec.name,
-                "pid": child.pid,
-                "state": child.state,
-                "restarts": child.restarts,
-                "last_exit": child.last_exit,
-                "log": str(child.log),
-            }
-            for child in self.children.values()
-        ]
-        document["health"] = await self._health()
-        sieve = self.children["mosquitto"].sieve if "mosquitto" in self.children else None
-        if sieve:
-            sieve.sift()
-            document["health"].setdefault("mqtt", {})["refused"] = sieve.counted
-        return document
-
-    async def _health(self) -> dict[str, Any]:
-        if not self.loaded:
-            return {}
-        probes = part_probes(self.loaded.settings, self.request.only)
-        probes |= {name: self.children[name].spec.probe for name in self._own}
-
-        async def ask(probe: Any) -> dict[str, Any]:
-            began = time.monotonic()
-            try:
-                async with asyncio.timeout(2.0):
-                    await probe()
-            except Exception as error:  # any answer but yes is a no, with its reason
-                return {"ok": False, "detail": str(error) or type(error).__name__}
-            return {"ok": True, "ms": round((time.monotonic() - began) * 1000, 1)}
-
-        return dict(zip(probes, await asyncio.gather(*(ask(probe) for probe in probes.values())), strict=True))
-
     async def command(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Carry out one control command.
 
@@ -334,7 +271,9 @@ class Supervisor:
             For an unknown command or process.
         """
         if name == "status":
-            return await self.status()
+            facts = {"data": str(self.layout.data), "ready": self.ready, "pid": os.getpid()}
+            settings = self.loaded.settings if self.loaded else None
+            return {**facts, **await document(settings, self.request.only, self.children, self._own)}
         if name == "stop":
             self.stopping.set()
             return {"pid": os.getpid()}
