@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,25 +25,33 @@ _ROW = timedelta(hours=6)
 _MARGIN = timedelta(seconds=3)
 _MV = {"mV": 1.0, "uV": 1e-3, "V": 1e3}
 
-_LEADS = """
-    SELECT device_id, channel, sum(count) FROM waveforms
-    WHERE patient_id = %(patient)s AND channel LIKE 'ecg.%%' AND current
-      AND time > %(begin)s - %(row)s AND time < %(end)s AND end_time > %(begin)s
-      AND (%(channel)s::text IS NULL OR channel = ANY(string_to_array(%(channel)s, ',')))
-    GROUP BY device_id, channel ORDER BY sum(count) DESC, device_id, channel
+#: A row may reach beyond the time in which the patient had the device, so that the patient of a row does not decide.
+_OF_PATIENT = """
+    FROM assignments a JOIN waveforms w
+      ON w.device_id = a.device_id AND w.channel LIKE 'ecg.%%' AND w.current
+     AND (a.to_time IS NULL OR w.time < a.to_time) AND w.end_time > a.from_time
+    WHERE a.patient_id = %(patient)s
+      AND (%(channel)s::text IS NULL OR w.channel = ANY(string_to_array(%(channel)s, ',')))
 """
-_LATEST = """
-    SELECT max(end_time) FROM waveforms
-    WHERE patient_id = %(patient)s AND channel LIKE 'ecg.%%' AND current
-      AND (%(channel)s::text IS NULL OR channel = ANY(string_to_array(%(channel)s, ',')))
+_LEADS = f"""
+    SELECT w.device_id, w.channel, sum(w.count) {_OF_PATIENT}
+      AND w.time > %(begin)s - %(row)s AND w.time < %(end)s AND w.end_time > %(begin)s
+      AND a.from_time < %(end)s AND (a.to_time IS NULL OR a.to_time > %(begin)s)
+    GROUP BY w.device_id, w.channel ORDER BY sum(w.count) DESC, w.device_id, w.channel
+"""
+_LATEST = f"SELECT max(least(w.end_time, a.to_time)) {_OF_PATIENT}"
+_HELD = """
+    SELECT from_time, to_time FROM assignments WHERE device_id = %s AND patient_id = %s
+    AND from_time < %s AND (to_time IS NULL OR to_time > %s)
 """
 _BEATS = """
     SELECT time, kind, algorithm FROM beats
-    WHERE device_id = %s AND channel = %s AND time >= %s AND time < %s ORDER BY time
+    WHERE patient_id = %s AND device_id = %s AND channel = %s AND time >= %s AND time < %s ORDER BY time
 """
 _EVENTS = """
     SELECT name, time, end_time, value, unit FROM features
-    WHERE device_id = %s AND channel = %s AND name LIKE 'event.%%' AND time < %s AND end_time > %s AND time > %s
+    WHERE patient_id = %s AND device_id = %s AND channel = %s AND name LIKE 'event.%%' AND time < %s AND end_time > %s
+      AND time > %s
     ORDER BY name, time
 """
 _ZONE = "SELECT time_zone FROM patients WHERE patient_id = %s"
@@ -106,11 +115,13 @@ def patient_strip(
             )
         device = found[0][0]
         names = [row[1] for row in found if row[0] == device][: max(1, len(channels))]
-        beats = connection.execute(_BEATS, (device, names[0], begin, end)).fetchall()
-        events = connection.execute(_EVENTS, (device, names[0], end, begin, begin - timedelta(hours=1))).fetchall()
+        beats = connection.execute(_BEATS, (patient, device, names[0], begin, end)).fetchall()
+        window = (end, begin, begin - timedelta(hours=1))
+        events = connection.execute(_EVENTS, (patient, device, names[0], *window)).fetchall()
+        held = connection.execute(_HELD, (device, patient, end + _MARGIN, begin - _MARGIN)).fetchall()
         zone = _one(connection, _ZONE, (patient,)) or "UTC"
     ordered = [name for name in channels if name in names] or names
-    leads = [_lead(database, device, name, begin, end, choice) for name in ordered]
+    leads = [_lead(database, device, name, begin, end, choice, held) for name in ordered]
     return Strip(
         title=f"Patient {patient}",
         start=begin.astimezone(ZoneInfo(zone)),
@@ -130,9 +141,18 @@ def _one(connection: Connection, query: str, values: Any) -> Any:
 
 
 def _lead(
-    database: DatabaseSettings, device: str, channel: str, begin: datetime, end: datetime, choice: Filter
+    database: DatabaseSettings,
+    device: str,
+    channel: str,
+    begin: datetime,
+    end: datetime,
+    choice: Filter,
+    held: Sequence[tuple[datetime, datetime | None]],
 ) -> Lead:
-    """One lead on the strip's own time grid: samples at begin + k / rate, from whatever recordings there are."""
+    """One lead on the strip's own time grid: samples at begin + k / rate, from whatever recordings there are.
+
+    Only what was measured while the patient had the device.
+    """
     stretches = read(database, device, channel, begin - _MARGIN, end + _MARGIN)
     if not stretches:
         raise NothingToDraw(f"there are no samples of {device} {channel} at {begin.isoformat()}")
@@ -142,6 +162,12 @@ def _lead(
     for stretch in stretches:
         if float(stretch.rate) == rate:
             _lay(grid, stretch, begin - _MARGIN, rate)
+    theirs = np.zeros(len(grid), np.bool_)
+    for low, high in held:
+        first = max(0, math.ceil((low - begin + _MARGIN).total_seconds() * rate - 1e-6))
+        stop = len(grid) if high is None else math.ceil((high - begin + _MARGIN).total_seconds() * rate - 1e-6)
+        theirs[first : max(first, stop)] = True
+    grid[~theirs] = np.nan
     return Lead(channel.removeprefix("ecg."), clean(grid, rate, choice)[margin : margin + count], rate)
 
 
