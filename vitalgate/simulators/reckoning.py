@@ -159,7 +159,7 @@ class _Join:
                 continue
             kept = sent.seq <= through.get((sent.device, sent.epoch), -1)
             if kept or (sent.device, sent.epoch, sent.seq) in rejected or (not sent.epoch and confirmed):
-                result.acked += 1
+                result.acked += min(sent.sends, confirmed)
             found = rows.find(sent)
             if found is None:
                 result.lost += 1
