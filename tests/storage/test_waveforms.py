@@ -14,8 +14,8 @@ from tests.storage.conftest import Query
 from vitalgate.config.settings import DatabaseSettings
 from vitalgate.storage import ledger, maintenance, repack
 from vitalgate.storage.connect import connect
-from vitalgate.storage.publics import moment
 from vitalgate.storage.recorder import Recorder
+from vitalgate.storage.times import moment
 from vitalgate.storage.waveforms import Stretch, read, read_samples
 
 START = moment(T0)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from vitalgate.storage.connect import Connection
 from vitalgate.storage.measurements import Name
-from vitalgate.storage.publics import moment
+from vitalgate.storage.times import moment
 
 #: Readings this much older than their arrival are marked device by device, others for all devices together.
 LATE_US = 10 * 60 * 1_000_000

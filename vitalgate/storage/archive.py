@@ -5,17 +5,17 @@ Every record is idempotent by its identity; of two revisions the higher one stay
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import orjson
 
 from vitalgate.config.settings import DatabaseSettings
+from vitalgate.storage import audit_table
 from vitalgate.storage.connect import Connection
 from vitalgate.storage.errors import StorageError
 from vitalgate.storage.session import Session
+from vitalgate.storage.times import parse_time
 
 Record = Mapping[str, Any]
 
@@ -63,9 +63,8 @@ class Archive:
             _load(connection, "beats_in", _MAKE_BEATS, BEAT_COLUMNS, beats)
             connection.execute(BEATS_DELETE)
             connection.execute(BLOCKS_DELETE)
-            changed = connection.execute(BLOCKS_INSERT).rowcount
-            connection.execute(BEATS_INSERT)
-            return changed
+            row = connection.execute(BLOCKS_INSERT).fetchone()
+            return int(row[0]) if row else 0
 
     def features(self, records: Sequence[Record]) -> int:
         """Store records of patient.features; returns how many are new or replaced an older revision."""
@@ -87,12 +86,12 @@ class Archive:
 
     def audit(self, records: Sequence[bytes]) -> int:
         """Store records of audit.events, given as the very bytes that are in Kafka; returns how many are new."""
-        rows = [_checked("audit.events", _audit_row, orjson.loads(raw), raw) for raw in records]
+        rows = [_checked("audit.events", audit_table.row, raw) for raw in records]
         if not rows:
             return 0
         with self._session.transaction() as connection:
             cursor = connection.cursor()
-            cursor.executemany(AUDIT_INSERT, rows)
+            cursor.executemany(audit_table.INSERT, rows)
             return max(cursor.rowcount, 0)
 
     def _replace(
@@ -141,17 +140,16 @@ BEATS_DELETE = f"""
       AND b.time BETWEEN t.first_beat AND t.last_beat
 """  # noqa: S608  constants only
 BLOCKS_DELETE = f"DELETE FROM beat_blocks t USING blocks_in n WHERE {_BEAT_KEY} AND t.revision < n.revision"  # noqa: S608
-BLOCKS_INSERT = (
-    f"INSERT INTO beat_blocks ({BLOCK_COLUMNS}) SELECT {BLOCK_COLUMNS} FROM blocks_in n"  # noqa: S608
-    f" WHERE NOT EXISTS (SELECT FROM beat_blocks t WHERE {_BEAT_KEY})"
-)
-#: Only those of blocks that went in: a block in the table under the very revision and time that was just loaded.
-BEATS_INSERT = f"""
-    INSERT INTO beats ({BEAT_COLUMNS}) SELECT {BEAT_COLUMNS} FROM beats_in b
-    WHERE EXISTS (SELECT FROM beat_blocks t JOIN blocks_in n ON {_BEAT_KEY} AND t.revision = n.revision
-                  WHERE n.device_id = b.device_id AND n.recording = b.recording AND n.channel = b.channel
-                    AND n.algorithm = b.algorithm AND n.block = b.block)
-    ON CONFLICT DO NOTHING
+#: Beats go in only with their block: those of a block that is there already were put in with it.
+BLOCKS_INSERT = f"""
+    WITH fresh AS (
+        INSERT INTO beat_blocks ({BLOCK_COLUMNS}) SELECT {BLOCK_COLUMNS} FROM blocks_in n
+        WHERE NOT EXISTS (SELECT FROM beat_blocks t WHERE {_BEAT_KEY})
+        RETURNING device_id, recording, channel, algorithm, block),
+    put AS (
+        INSERT INTO beats ({BEAT_COLUMNS}) SELECT {BEAT_COLUMNS} FROM beats_in
+        JOIN fresh USING (device_id, recording, channel, algorithm, block) ON CONFLICT DO NOTHING)
+    SELECT count(*) FROM fresh
 """  # noqa: S608  constants only
 FEATURES_DELETE = f"DELETE FROM features t USING features_in n WHERE {_FEATURE_KEY} AND t.revision < n.revision"  # noqa: S608
 FEATURES_INSERT = (
@@ -162,12 +160,6 @@ ALERTS_INSERT = """
     INSERT INTO alert_events (onset, event_id, alert_id, patient_id, team, rule, rule_version, title, priority, state,
         detected_at, cleared_at, received_at, value, unit, limit_value, metric, hindsight, text, evidence)
     VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-    ON CONFLICT DO NOTHING
-"""
-AUDIT_INSERT = """
-    INSERT INTO audit_events (time, n, event_id, who, action, entity_type, entity_id, place, outcome, checkpoint,
-        inbox_offset, previous_hash, hash, record)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
     ON CONFLICT DO NOTHING
 """
 
@@ -199,20 +191,10 @@ def _json(value: Any) -> str | None:
     return None if value is None else orjson.dumps(value).decode()
 
 
-_FRACTION = re.compile(r"\.(\d+)")
-
-
-def _time(text: str | None) -> datetime | None:
-    """An RFC 3339 time, to the microsecond."""
-    if text is None:
-        return None
-    return datetime.fromisoformat(_FRACTION.sub(lambda m: "." + m[1][:6].ljust(6, "0"), text, count=1))
-
-
 def _beat_row(r: Record) -> tuple[Any, ...]:
-    times = [time for beat in r["beats"] if (time := _time(beat["time"])) is not None]
+    times = [time for beat in r["beats"] if (time := parse_time(beat["time"])) is not None]
     return (
-        _time(r["start"]), r["device_id"], r["recording"], r["channel"], r["algorithm"], r["block"], r["revision"],
+        parse_time(r["start"]), r["device_id"], r["recording"], r["channel"], r["algorithm"], r["block"], r["revision"],
         str(r["algorithm_version"]), r["first_sample"], r["stop_sample"], str(r["rate"]), _json(r.get("inputs")),
         _json(r.get("quality")), len(r["beats"]), min(times, default=None),
         max(times, default=None), r.get("patient"),
@@ -222,7 +204,7 @@ def _beat_row(r: Record) -> tuple[Any, ...]:
 def _beats_of(r: Record) -> tuple[tuple[Any, ...], ...]:
     return tuple(
         (
-            _time(beat["time"]), r["device_id"], r["channel"], r["recording"], r["algorithm"], r["block"],
+            parse_time(beat["time"]), r["device_id"], r["channel"], r["recording"], r["algorithm"], r["block"],
             beat["sample"],
             beat["kind"], beat.get("rr_ms"),
         )
@@ -254,8 +236,8 @@ _FEATURE_FIELDS = frozenset(
 def _feature_row(r: Record) -> tuple[Any, ...]:
     extra = {key: value for key, value in r.items() if key not in _FEATURE_FIELDS}
     return (
-        _time(r["start"]), r["device_id"], r["recording"], r["channel"], r["name"], r["algorithm"],
-        r["window"]["first_sample"], r["window"]["stop_sample"], _time(r["end"]), r["value"], r["unit"],
+        parse_time(r["start"]), r["device_id"], r["recording"], r["channel"], r["name"], r["algorithm"],
+        r["window"]["first_sample"], r["window"]["stop_sample"], parse_time(r["end"]), r["value"], r["unit"],
         str(r["algorithm_version"]), r["revision"], bool(r.get("withdrawn", False)), _json(extra or None),
         r.get("patient"),
     )  # fmt: skip
@@ -264,19 +246,10 @@ def _feature_row(r: Record) -> tuple[Any, ...]:
 def _alert_row(r: Record) -> tuple[Any, ...]:
     value, limit = r.get("value"), r.get("limit")
     return (
-        _time(r["onset"]), r["event_id"], r["alert_id"], r["patient"], r["team"], r["rule"], str(r["rule_version"]),
-        r["title"], r["priority"], r["state"], _time(r.get("detected_at")), _time(r.get("cleared_at")),
-        _time(r.get("received_at")), float(value) if isinstance(value, (int, float)) else None, r.get("unit"),
+        parse_time(r["onset"]), r["event_id"], r["alert_id"], r["patient"], r["team"], r["rule"],
+        str(r["rule_version"]),
+        r["title"], r["priority"], r["state"], parse_time(r.get("detected_at")), parse_time(r.get("cleared_at")),
+        parse_time(r.get("received_at")), float(value) if isinstance(value, (int, float)) else None, r.get("unit"),
         None if limit is None else str(limit), r.get("metric"), bool(r.get("hindsight", False)), r.get("text"),
         [str(item) for item in r.get("evidence") or []],
-    )  # fmt: skip
-
-
-def _audit_row(r: Record, raw: bytes) -> tuple[Any, ...]:
-    checkpoint = bool(r.get("checkpoint", False))
-    return (
-        _time(r.get("when")) or datetime.fromisoformat("1970-01-01T00:00:00+00:00"), r["n"], r.get("event_id", ""),
-        r.get("who", ""), r.get("action", "checkpoint" if checkpoint else ""), r.get("entity_type", ""),
-        r.get("entity_id", ""), r.get("where", ""), r.get("outcome", ""), checkpoint, r.get("inbox_offset"),
-        r.get("previous_hash"), r["hash"], raw,
     )  # fmt: skip

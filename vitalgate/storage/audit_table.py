@@ -1,53 +1,93 @@
-"""The audit trail as the table holds it, for verification."""
+"""The audit trail in its table: rows made from records, and records read back for verification."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
-from psycopg import sql
+import orjson
 
 from vitalgate.config.settings import DatabaseSettings
-from vitalgate.storage.connect import connect, names
+from vitalgate.storage.connect import connect
+from vitalgate.storage.deadletters import clean
+from vitalgate.storage.errors import transient
+from vitalgate.storage.times import EPOCH, parse_time
 
-#: Columns beside the record, and the field each repeats.
-_COLUMNS = {
-    "n": "n", "event_id": "event_id", "who": "who", "action": "action", "entity_type": "entity_type",
-    "entity_id": "entity_id", "place": "where", "outcome": "outcome", "inbox_offset": "inbox_offset",
-    "previous_hash": "previous_hash", "hash": "hash",
-}  # fmt: skip
+INSERT = """
+    INSERT INTO audit_events (time, n, event_id, who, action, entity_type, entity_id, place, outcome, checkpoint,
+        inbox_offset, previous_hash, hash, record)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    ON CONFLICT DO NOTHING
+"""
+_TRAIL = """
+    SELECT time, n, event_id, who, action, entity_type, entity_id, place, outcome, checkpoint, inbox_offset,
+    previous_hash,
+           hash, record
+    FROM audit_events ORDER BY n, checkpoint, time
+"""
+_NAMES = (
+    "when", "n", "event_id", "who", "action", "entity_type", "entity_id", "where", "outcome", "checkpoint",
+    "inbox_offset",
+    "previous_hash", "hash",
+)  # fmt: skip
 
 
-def read_trail(settings: DatabaseSettings) -> Iterator[bytes]:
-    """Records in the order of the chain, as JSON.
-
-    What the columns say takes the place of what the record says, so that a change in either gives another hash.
+def row(record: bytes) -> tuple[Any, ...]:
+    """The columns of a record of audit.events. What an event may hold is not ours to refuse: odd values become text.
 
     Raises
     ------
-    StorageError
-        When the database cannot be reached or the table is not there.
+    KeyError, ValueError
+        When it is no link of a chain at all: not JSON, or without number or hash.
     """
-    query = sql.SQL("SELECT record, time, {} FROM {} ORDER BY n, checkpoint").format(
-        sql.SQL(", ").join(map(sql.Identifier, _COLUMNS)), sql.Identifier(names(settings).data, "audit_events")
-    )
-    with connect(settings, "audit-verify") as connection, connection.cursor(name="trail") as cursor:
-        cursor.itersize = 5000
-        for raw, time, *values in cursor.execute(query):
-            try:
-                record = json.loads(raw)
-            except ValueError:
-                record = {}
-            for field, value in zip(_COLUMNS.values(), values, strict=True):
-                if record.get(field, _absent(value)) != value:
-                    record[field] = value
-            when = record.get("when")
-            if when is not None and datetime.fromisoformat(when) != time:
-                record["when"] = time.isoformat()
-            yield json.dumps(record).encode()
+    event = orjson.loads(record)
+    return (
+        _time(event.get("when")), int(event["n"]), _text(event.get("event_id")), _text(event.get("who")),
+        _text(event.get("action")), _text(event.get("entity_type")), _text(event.get("entity_id")),
+        _text(event.get("where")), _text(event.get("outcome")), bool(event.get("checkpoint", False)),
+        event.get("inbox_offset"), event.get("previous_hash"), _text(event["hash"]), record,
+    )  # fmt: skip
 
 
-def _absent(value: object) -> object:
-    """What a column holds for a field that the record does not have."""
-    return value if value in ("", None, "audit.checkpoint") else object()
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return clean(value if isinstance(value, str) else json.dumps(value))
+
+
+def _time(value: object) -> datetime:
+    """The event's time; 1970 when it has none that can be read."""
+    try:
+        return (parse_time(value) if isinstance(value, str) else None) or EPOCH
+    except ValueError:
+        return EPOCH
+
+
+def read_trail(database: DatabaseSettings) -> Iterator[bytes]:
+    """The records of the trail in their order, as JSON, from one snapshot.
+
+    A row whose columns say something else than its record comes out with a field that says so, and whoever verifies the
+    chain finds its hash broken: the columns are what people read.
+
+    Raises
+    ------
+    TransientDatabaseError
+        When the database is away.
+    """
+    with transient(), connect(database, "audit") as connection, connection.cursor("trail", binary=True) as cursor:
+        cursor.itersize = 1000
+        cursor.execute(_TRAIL)
+        for *columns, record in cursor:
+            yield _as_read(record, columns)
+
+
+def _as_read(record: bytes, columns: list[Any]) -> bytes:
+    try:
+        expected = row(record)
+    except (KeyError, ValueError):
+        return record
+    other = [name for name, told, said in zip(_NAMES, columns, expected, strict=False) if told != said]
+    # A further field is enough: the hash is over all of the event.
+    return orjson.dumps({**orjson.loads(record), "columns_differ": other}) if other else record

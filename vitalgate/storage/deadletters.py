@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from vitalgate.devices.identity import dead_letter_id, payload_hash
 from vitalgate.devices.records import Dead, Message
 from vitalgate.storage import publics
 from vitalgate.storage.connect import Connection
-from vitalgate.storage.publics import moment, number
-from vitalgate.storage.work import Work
+from vitalgate.storage.publics import number
+from vitalgate.storage.times import moment
+
+if TYPE_CHECKING:
+    from vitalgate.storage.work import Work
 
 _EMPTY = payload_hash(b"")
 

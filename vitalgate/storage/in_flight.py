@@ -89,19 +89,19 @@ def _newest(consumer: Consumer, topic: str) -> dict[str, DeviceSequences]:
         for record in records:
             if record.error() is not None:
                 continue
-            value, partition, offset = record.value(), record.partition(), record.offset()
+            value, place = record.value(), (record.partition(), record.offset())
             if value:
                 state = decode_sequences(value)
                 found[state.device] = state
-            if partition is not None and offset is not None and offset + 1 >= ends.get(partition, offset + 2):
-                del ends[partition]
+            if place[0] in ends and (place[1] or 0) + 1 >= ends[place[0]]:
+                del ends[place[0]]
         if records:
             deadline = time.monotonic() + TIMEOUT_S
         else:
             # Compaction may have removed the very last record: then the position is at the end all the same.
-            for place in consumer.position([TopicPartition(topic, partition) for partition in ends]):
-                if place.offset >= ends[place.partition]:
-                    del ends[place.partition]
+            for at in consumer.position([TopicPartition(topic, partition) for partition in ends]):
+                if at.offset >= ends[at.partition]:
+                    del ends[at.partition]
         if time.monotonic() > deadline:
             raise StorageError(f"{topic} cannot be read to its end: nothing came for {TIMEOUT_S:g} s")
     return found

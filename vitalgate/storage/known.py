@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vitalgate.devices.versions import RETRACTED, Row, Value, unflat
 from vitalgate.storage.connect import Connection
 from vitalgate.storage.measurements import Measurement, Name, Stored
-from vitalgate.storage.publics import micros, moment
+from vitalgate.storage.times import micros, moment
 
 
 @dataclass(frozen=True, slots=True)

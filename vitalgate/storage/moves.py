@@ -17,7 +17,7 @@ from vitalgate.storage import blocks
 from vitalgate.storage.connect import connect
 from vitalgate.storage.errors import transient
 from vitalgate.storage.packing import unpack
-from vitalgate.storage.publics import micros
+from vitalgate.storage.times import micros
 
 BATCH_ITEMS = 1000
 BATCH_SAMPLES = 250_000

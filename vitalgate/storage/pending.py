@@ -9,7 +9,8 @@ from vitalgate.devices.records import Corrects, Message, Reading
 from vitalgate.storage.connect import Connection
 from vitalgate.storage.deadletters import trace
 from vitalgate.storage.measurements import Name
-from vitalgate.storage.publics import micros, moment, number
+from vitalgate.storage.publics import number
+from vitalgate.storage.times import micros, moment
 from vitalgate.storage.work import Work
 
 Target = tuple[str, str, int, int]

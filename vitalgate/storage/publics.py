@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import base64
-import functools
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -14,21 +13,12 @@ from vitalgate.devices.records import NO_SEQ, Dead, Message, Reading, Waveform
 from vitalgate.storage import packing
 from vitalgate.storage.applied import Public
 from vitalgate.storage.rows import retracts
+from vitalgate.storage.times import EPOCH, micros, moment
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_SERIALIZE_NUMPY
 
 
-@functools.lru_cache(maxsize=4096)
-def moment(us: int) -> datetime:
-    """A UTC datetime of microseconds since 1970, exact."""
-    return EPOCH + timedelta(microseconds=us)
-
-
-def micros(moment_: datetime) -> int:
-    """Microseconds since 1970 of a datetime, exact."""
-    return (moment_ - EPOCH) // timedelta(microseconds=1)
-
+__all__ = ["EPOCH", "dead_letter", "micros", "moment", "number", "reading", "readings", "waveform"]
 
 _NO_CONTEXT: dict[str, str] = {}
 _NO_FLAGS: list[str] = []

@@ -9,7 +9,7 @@ from vitalgate.storage import publics
 from vitalgate.storage.applied import Applied
 from vitalgate.storage.connect import Connection
 from vitalgate.storage.measurements import Name
-from vitalgate.storage.publics import moment
+from vitalgate.storage.times import moment
 
 _ENTRY = """
     r.metric, r.site, r.idx, r.time, r.version, r.current, r.value_num, r.value_code, coalesce(r.comparator, ''),

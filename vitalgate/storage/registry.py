@@ -9,121 +9,32 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import orjson
 import psycopg
 
 from vitalgate.config.settings import DatabaseSettings
-from vitalgate.config.topics import REGISTRY_ASSIGNMENTS, REGISTRY_DEVICES, REGISTRY_PATIENTS
+from vitalgate.storage import outbox
 from vitalgate.storage.connect import Connection
 from vitalgate.storage.errors import StorageError
+from vitalgate.storage.outbox import CHANNEL
+from vitalgate.storage.registry_records import (
+    Assignment,
+    Change,
+    Device,
+    NewDevice,
+    OutboxRow,
+    Patient,
+    Stretch,
+    check_zone,
+    moved_stretches,
+)
 from vitalgate.storage.session import Session
 
-CHANNEL = "registry"
-"""NOTIFY channel; the payload is the schema, since one database may hold several deployments."""
-
-
-@dataclass(frozen=True)
-class Patient:
-    """A patient: an opaque id, a care team, a time zone with its history."""
-
-    patient_id: str
-    team: str
-    zones: list[tuple[datetime | None, str]]
-    """(from, IANA zone), oldest first; None is since ever."""
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    devices: list[str] = field(default_factory=list)
-    """Assigned now."""
-
-    def document(self) -> dict[str, Any]:
-        """For `--json`."""
-        return {
-            "patient_id": self.patient_id,
-            "team": self.team,
-            "zone": self.zones[-1][1],
-            "zones": [{"from": since, "zone": zone} for since, zone in self.zones],
-            "overrides": dict(self.overrides),
-            "devices": self.devices,
-        }
-
-
-@dataclass(frozen=True)
-class Device:
-    """A device as the registry knows it."""
-
-    device_id: str
-    kind: str
-    state: str
-    serial: str
-    firmware: str
-    credential_hash: str
-    attributes: Mapping[str, Any]
-    created_at: datetime
-    updated_at: datetime
-    revoked_at: datetime | None
-    patient: str | None = None
-    """Assigned to now."""
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """Who had a device, from (inclusive) to (exclusive; None is until further notice)."""
-
-    id: int
-    device_id: str
-    patient_id: str
-    start: datetime
-    stop: datetime | None
-
-    def document(self) -> dict[str, Any]:
-        """For `--json`."""
-        return {
-            "id": self.id,
-            "device_id": self.device_id,
-            "patient_id": self.patient_id,
-            "from": self.start,
-            "to": self.stop,
-        }
-
-
-@dataclass(frozen=True)
-class NewDevice:
-    """What `add_devices` needs to know of each."""
-
-    device_id: str
-    kind: str
-    credential_hash: str
-    patient: str | None = None
-    serial: str = ""
-    firmware: str = ""
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class OutboxRow:
-    """One change on its way to a registry topic."""
-
-    id: int
-    topic: str
-    """Base name, without the deployment's prefix."""
-    key: str
-    value: bytes
-    """JSON."""
-    created_at: datetime
-
-
-@dataclass(frozen=True)
-class Change:
-    """What a registry call did: the newest outbox id (None when nothing changed)."""
-
-    outbox: int | None
-    moved: list[tuple[str, datetime, datetime | None, str | None, str | None]] = field(default_factory=list)
-    """(device, from, to, patient before, patient after) of every stretch whose patient changed."""
+__all__ = ["CHANNEL", "Assignment", "Change", "Device", "NewDevice", "OutboxRow", "Patient", "Registry"]
 
 
 class Registry:
@@ -166,7 +77,7 @@ class Registry:
             if not done.rowcount:
                 raise StorageError(f"patient {patient_id!r} exists already; `vitalgate patient show` tells more")
             connection.execute("INSERT INTO patient_zones VALUES (%s, '-infinity', %s)", (patient_id, zone))
-            return Change(self._tell_patient(connection, patient_id))
+            return Change(outbox.tell_patient(connection, patient_id, self._schema))
 
     def move_patient(self, patient_id: str, zone: str, since: datetime) -> Change:
         """From this moment on the patient's day is that of another zone."""
@@ -177,7 +88,7 @@ class Registry:
                 " ON CONFLICT (patient_id, since) DO UPDATE SET zone = excluded.zone",
                 (patient_id, since, zone),
             )
-            return Change(self._tell_patient(connection, patient_id))
+            return Change(outbox.tell_patient(connection, patient_id, self._schema))
 
     def set_patient(
         self, patient_id: str, *, team: str | None = None, overrides: Mapping[str, Any] | None = None
@@ -191,7 +102,7 @@ class Registry:
             )
             if not done.rowcount:
                 raise StorageError(f"no patient {patient_id!r}; `vitalgate patient list` shows those there are")
-            return Change(self._tell_patient(connection, patient_id))
+            return Change(outbox.tell_patient(connection, patient_id, self._schema))
 
     def patients(self, patient_id: str | None = None) -> list[Patient]:
         """All patients, or the one."""
@@ -229,8 +140,8 @@ class Registry:
         StorageError
             When an id is taken by an active device, or a patient is unknown.
         """
-        outbox: int | None = None
-        moved = []
+        newest: int | None = None
+        moved: list[Stretch] = []
         with self._change() as connection:
             for device in devices:
                 done = connection.execute(
@@ -249,11 +160,11 @@ class Registry:
                 )  # fmt: skip
                 if not done.rowcount:
                     raise StorageError(f"device {device.device_id!r} exists already; revoke it first to add it anew")
-                outbox = self._tell_device(connection, device.device_id)
+                newest = outbox.tell_device(connection, device.device_id, self._schema)
                 if device.patient is not None:
                     moved += self._assign(connection, device.device_id, device.patient, datetime.now(UTC), None)
-                    outbox = self._tell_assignments(connection, device.device_id)
-        return Change(outbox, moved)
+                    newest = outbox.tell_assignments(connection, device.device_id, self._schema)
+        return Change(newest, moved)
 
     def revoke(self, device_id: str) -> Change:
         """Take a device's access away. Its history stays."""
@@ -265,7 +176,7 @@ class Registry:
             )
             if not done.rowcount:
                 raise StorageError(f"no active device {device_id!r}; `vitalgate device list` shows those there are")
-            return Change(self._tell_device(connection, device_id))
+            return Change(outbox.tell_device(connection, device_id, self._schema))
 
     def set_credentials(self, device_id: str, credential_hash: str) -> Change:
         """Give a device another password."""
@@ -276,7 +187,7 @@ class Registry:
             )
             if not done.rowcount:
                 raise StorageError(f"no active device {device_id!r}; `vitalgate device list` shows those there are")
-            return Change(self._tell_device(connection, device_id))
+            return Change(outbox.tell_device(connection, device_id, self._schema))
 
     def devices(self, device_id: str | None = None) -> list[Device]:
         """All devices, or the one."""
@@ -314,7 +225,7 @@ class Registry:
             if connection.execute("SELECT FROM devices WHERE device_id = %s FOR UPDATE", (device_id,)).rowcount == 0:
                 raise StorageError(f"no device {device_id!r}; add it with `vitalgate device add`")
             moved = self._assign(connection, device_id, patient_id, start, stop)
-            return Change(self._tell_assignments(connection, device_id), moved)
+            return Change(outbox.tell_assignments(connection, device_id, self._schema), moved)
 
     def assignments(self, device_id: str | None = None, patient_id: str | None = None) -> list[Assignment]:
         """Assignments in order of time, of one device or patient if given."""
@@ -331,7 +242,7 @@ class Registry:
 
     def _assign(
         self, connection: Connection, device_id: str, patient_id: str | None, start: datetime, stop: datetime | None
-    ) -> list[tuple[str, datetime, datetime | None, str | None, str | None]]:
+    ) -> list[Stretch]:
         if stop is not None and stop <= start:
             raise StorageError(f"the assignment ends at {stop.isoformat()}, not after its start {start.isoformat()}")
         before = connection.execute(
@@ -407,93 +318,8 @@ class Registry:
         """The state of all devices, assignments and patients, as outbox rows: for a registrar that starts anew."""
         with self._change() as connection:
             for (device,) in connection.execute("SELECT device_id FROM devices ORDER BY device_id").fetchall():
-                self._tell_device(connection, device)
-                self._tell_assignments(connection, device)
+                outbox.tell_device(connection, device, self._schema)
+                outbox.tell_assignments(connection, device, self._schema)
             for (patient,) in connection.execute("SELECT patient_id FROM patients ORDER BY patient_id").fetchall():
-                self._tell_patient(connection, patient)
+                outbox.tell_patient(connection, patient, self._schema)
         return self.outbox(limit=1_000_000)
-
-    def _tell_device(self, connection: Connection, device_id: str) -> int:
-        row = connection.execute(
-            "SELECT kind, state, serial, firmware, credential_hash, attributes, revoked_at, updated_at FROM devices"
-            " WHERE device_id = %s",
-            (device_id,),
-        ).fetchone()
-        assert row is not None
-        kind, state, serial, firmware, credential, attributes, revoked_at, updated_at = row
-        value = {
-            **attributes, "device": device_id, "kind": kind, "state": state, "serial": serial, "firmware": firmware,
-            "credential_hash": credential, "updated_at": updated_at,
-        }  # fmt: skip
-        if revoked_at is not None:
-            value["revoked_at"] = revoked_at
-        return self._tell(connection, REGISTRY_DEVICES.name, device_id, value)
-
-    def _tell_assignments(self, connection: Connection, device_id: str) -> int:
-        rows = connection.execute(
-            "SELECT id, patient_id, lower(during), upper(during) FROM assignments WHERE device_id = %s ORDER BY during",
-            (device_id,),
-        ).fetchall()
-        value = {
-            "device": device_id,
-            "assignments": [{"id": n, "patient": patient, "from": low, "to": high} for n, patient, low, high in rows],
-        }
-        return self._tell(connection, REGISTRY_ASSIGNMENTS.name, device_id, value)
-
-    def _tell_patient(self, connection: Connection, patient_id: str) -> int:
-        row = connection.execute("SELECT team, overrides FROM patients WHERE patient_id = %s", (patient_id,)).fetchone()
-        if row is None:
-            raise StorageError(f"no patient {patient_id!r}; `vitalgate patient list` shows those there are")
-        zones = connection.execute(
-            "SELECT nullif(since, '-infinity'), zone FROM patient_zones WHERE patient_id = %s ORDER BY since",
-            (patient_id,),
-        ).fetchall()
-        value = {
-            "patient": patient_id,
-            "zones": [{"from": since, "zone": zone} for since, zone in zones],
-            "team": row[0],
-            "overrides": row[1],
-        }
-        return self._tell(connection, REGISTRY_PATIENTS.name, patient_id, value)
-
-    def _tell(self, connection: Connection, topic: str, key: str, value: Mapping[str, Any]) -> int:
-        row = connection.execute(
-            "INSERT INTO registry_outbox (topic, key, value) VALUES (%s, %s, %s) RETURNING id",
-            (topic, key, orjson.dumps(value, option=orjson.OPT_UTC_Z).decode()),
-        ).fetchone()
-        assert row is not None
-        connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, self._schema))
-        return int(row[0])
-
-
-def check_zone(zone: str) -> None:
-    """Raises StorageError for anything but an IANA time zone."""
-    try:
-        ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise StorageError(f"{zone!r} is not an IANA time zone such as Europe/Berlin") from error
-
-
-def moved_stretches(
-    device: str,
-    patient: str | None,
-    start: datetime,
-    stop: datetime | None,
-    before: Sequence[tuple[str, datetime, datetime | None]],
-) -> list[tuple[str, datetime, datetime | None, str | None, str | None]]:
-    """The stretches of [start, stop) whose patient changes, given who had the device before, in order of time."""
-    stretches: list[tuple[str, datetime, datetime | None, str | None, str | None]] = []
-    at: datetime | None = start
-    for earlier, low, high in before:
-        assert at is not None
-        if low > at:
-            stretches.append((device, at, low, None, patient))
-        begin = max(low, start)
-        end = stop if high is None else high if stop is None else min(high, stop)
-        stretches.append((device, begin, end, earlier, patient))
-        at = end
-        if at is None:
-            break
-    if at is not None and (stop is None or at < stop):
-        stretches.append((device, at, stop, None, patient))
-    return [stretch for stretch in stretches if stretch[3] != stretch[4]]

@@ -12,7 +12,7 @@ import numpy as np
 from vitalgate.storage import blocks
 from vitalgate.storage.connect import Connection
 from vitalgate.storage.packing import pack, unpack
-from vitalgate.storage.publics import micros, moment
+from vitalgate.storage.times import micros, moment
 
 _TAKE = """
     DELETE FROM waveforms WHERE device_id = %s AND channel = %s AND recording = %s AND time = %s AND first_sample = %s

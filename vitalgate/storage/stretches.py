@@ -19,7 +19,7 @@ from vitalgate.devices.versions import Key, flat, unflat
 from vitalgate.storage import blocks, repack
 from vitalgate.storage.connect import Connection
 from vitalgate.storage.packing import Samples, pack, unpack
-from vitalgate.storage.publics import moment
+from vitalgate.storage.times import moment
 
 Line = tuple[str, str, str]
 """device, channel, recording."""

@@ -18,7 +18,7 @@ from vitalgate.devices.versions import Outcome, flat
 from vitalgate.storage import binary, publics, repack, rows, stretches
 from vitalgate.storage.connect import Connection
 from vitalgate.storage.packing import array
-from vitalgate.storage.publics import moment
+from vitalgate.storage.times import moment
 from vitalgate.storage.work import Work
 
 Line = tuple[str, str, str]

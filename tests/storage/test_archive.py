@@ -1,0 +1,167 @@
+"""Results in their tables: idempotent by identity, the higher revision stays, whatever the order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.storage.conftest import Query
+from vitalgate.audit import chain
+from vitalgate.config.settings import DatabaseSettings
+from vitalgate.storage.archive import Archive
+from vitalgate.storage.audit_table import read_trail
+from vitalgate.storage.errors import StorageError
+
+START = datetime(2026, 11, 20, 10, tzinfo=UTC)
+
+
+@pytest.fixture
+def archive(database: DatabaseSettings) -> Iterator[Archive]:
+    """An open archive."""
+    made = Archive(database)
+    made.open()
+    yield made
+    made.close()
+
+
+def _at(seconds: float) -> str:
+    return (START + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
+
+
+def _block(number: int, revision: int, samples: list[int], shift_s: float = 0.0) -> dict[str, Any]:
+    return {
+        "patient": "p-1", "device_id": "patch-1", "channel": "ecg.II", "recording": "r1", "algorithm": "qrs",
+        "algorithm_version": "1", "block": number, "first_sample": number * 2500, "stop_sample": (number + 1) * 2500,
+        "rate": "250/1", "start": _at(number * 10 + shift_s), "revision": revision, "final": True,
+        "inputs": {"present": 2500}, "quality": "good",
+        "beats": [{"sample": s, "time": _at(s / 250 + shift_s), "kind": "N", "rr_ms": 800.0} for s in samples],
+    }  # fmt: skip
+
+
+def _feature(name: str, revision: int, value: float | None, **more: Any) -> dict[str, Any]:
+    return {
+        "patient": "p-1", "device_id": "patch-1", "channel": "ecg.II", "recording": "r1", "name": name,
+        "window": {"first_sample": 0, "stop_sample": 2500}, "start": _at(0), "end": _at(10), "value": value,
+        "unit": "/min", "algorithm": "hrv", "algorithm_version": "1", "revision": revision, "withdrawn": False, **more,
+    }  # fmt: skip
+
+
+def _alert(state: str, n: int, **more: Any) -> dict[str, Any]:
+    return {
+        "event_id": f"e{n}", "alert_id": "a1", "patient": "p-1", "team": "care", "rule": "spo2.low",
+        "rule_version": "1",
+        "title": "SpO2 low", "priority": "high", "state": state, "onset": _at(0), "detected_at": _at(n),
+        "cleared_at": None,
+        "value": 84.0, "unit": "%", "limit": 90, "metric": "spo2", "evidence": ["m1"], "received_at": _at(1),
+        "hindsight": False, "text": "SpO2 84 %", **more,
+    }  # fmt: skip
+
+
+def _beats(query: Query) -> list[int]:
+    return [sample for (sample,) in query("SELECT sample FROM v.beats ORDER BY sample")]
+
+
+def test_a_moved_peak_leaves_no_ghost(archive: Archive, query: Query) -> None:
+    assert archive.beats([_block(0, 1, [100, 300]), _block(1, 1, [2600])]) == 2
+    assert archive.beats([_block(0, 2, [104], shift_s=0.01)]) == 1
+    assert _beats(query) == [104, 2600]
+    assert query("SELECT block, revision, beats FROM v.beat_blocks ORDER BY 1") == [(0, 2, 1), (1, 1, 1)]
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 2, 1), (2, 3, 1), (3, 1, 2)])
+def test_the_highest_revision_stays_in_any_order(archive: Archive, query: Query, order: tuple[int, ...]) -> None:
+    for revision in order:
+        archive.beats([_block(0, revision, [revision * 100])])
+        archive.features([_feature("heart_rate", revision, 60.0 + revision)])
+    assert _beats(query) == [300]
+    assert query("SELECT value, revision FROM v.features") == [(63.0, 3)]
+    assert archive.beats([_block(0, 3, [999])]) == 0
+    assert _beats(query) == [300]
+
+
+def test_revisions_of_one_batch(archive: Archive, query: Query) -> None:
+    archive.beats([_block(0, 2, [200]), _block(0, 1, [100]), _block(0, 3, [])])
+    assert _beats(query) == []
+    assert query("SELECT revision FROM v.beat_blocks") == [(3,)]
+
+
+def test_a_withdrawn_feature_is_gone_from_the_view(archive: Archive, query: Query) -> None:
+    archive.features([_feature("event.pause", 1, 2.4), _feature("heart_rate", 1, 60.0, spread=3)])
+    archive.features([_feature("event.pause", 2, None, withdrawn=True)])
+    assert query("SELECT name, detail FROM v.features") == [("heart_rate", {"spread": 3})]
+    assert query("SELECT count(*) FROM features") == [(2,)]
+
+
+def test_an_alert_is_as_its_last_event_says(archive: Archive, query: Query) -> None:
+    events = [_alert("raised", 1), _alert("cleared", 2, cleared_at=_at(60))]
+    assert archive.alerts(events) == 2
+    assert archive.alerts(events) == 0
+    archive.alerts([_alert("raised", 3, alert_id="a2", onset=_at(5), priority="low")])
+    rows = query("SELECT alert_id, state, cleared_at IS NOT NULL, limit_value FROM v.alerts ORDER BY 1")
+    assert rows == [("a1", "cleared", True, "90"), ("a2", "raised", False, "90")]
+    assert query("SELECT detected_at FROM v.alerts WHERE alert_id = 'a1'") == [(START + timedelta(seconds=1),)]
+    assert query("SELECT count(*) FROM v.alert_events") == [(3,)]
+
+
+def test_a_record_that_lacks_a_field_is_told(archive: Archive) -> None:
+    broken = _block(0, 1, [1])
+    del broken["stop_sample"]
+    with pytest.raises(StorageError, match=r"patient.beats lacks .*stop_sample"):
+        archive.beats([broken])
+    with pytest.raises(StorageError, match="lacks 'device_id'"):
+        archive.features([{}])
+
+
+def _trail(count: int) -> list[bytes]:
+    tip, made = chain.Tip(), []
+    for n in range(count):
+        event = {"event_id": f"e{n}", "who": "user:ann", "action": "device.added", "when": _at(n), "detail": {"n": n}}
+        link = chain.append(tip, n, orjson.dumps(event))
+        assert link is not None
+        tip, record = link
+        made.append(orjson.dumps(record))
+    return made
+
+
+def _verdict(database: DatabaseSettings) -> chain.Verdict:
+    return chain.verify(orjson.loads(raw) for raw in read_trail(database))
+
+
+def test_the_trail_comes_back_byte_for_byte(archive: Archive, database: DatabaseSettings) -> None:
+    trail = _trail(5)
+    assert archive.audit(trail[:3]) == 3
+    assert archive.audit(trail) == 2
+    assert list(read_trail(database)) == trail
+    assert _verdict(database).broken is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["record = replace(convert_from(record, 'utf8'), 'ann', 'bob')::bytea", "who = 'user:bob'", "time = now()"],
+)
+def test_a_changed_row_breaks_the_chain(
+    archive: Archive, database: DatabaseSettings, query: Query, change: str
+) -> None:
+    """As somebody could who owns the server and turns the guard off."""
+    archive.audit(_trail(5))
+    query(f"SET session_replication_role = replica; UPDATE audit_events SET {change} WHERE n = 3; RESET ALL")
+    broken = _verdict(database).broken
+    assert broken is not None and broken.n == 3
+
+
+def test_odd_events_are_kept(archive: Archive, database: DatabaseSettings, query: Query) -> None:
+    tip = chain.Tip()
+    trail = []
+    for offset, data in enumerate(
+        [b"\xff not json", b'{"who": {"a": 1}, "when": "yesterday", "action": "x\\u0000y"}', b"[]"]
+    ):
+        link = chain.append(tip, offset, data)
+        assert link is not None
+        tip, record = link
+        trail.append(orjson.dumps(record))
+    assert archive.audit(trail) == 3
+    assert _verdict(database).broken is None
