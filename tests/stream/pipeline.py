@@ -13,13 +13,13 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from vitalgate.config import topics
 from vitalgate.config.loading import load
@@ -155,25 +155,25 @@ class Pipeline:
 
     # --- out ------------------------------------------------------------------------------------------------------
 
-    def records(self, topic: topics.Topic, count: int, seconds: float = 20.0) -> list[Any]:
-        """The first `count` records of a topic (messages of confluent-kafka), waiting for them."""
-        found = list(itertools.islice(self.follow(topic, seconds), count))
-        assert len(found) == count, f"{len(found)} of {count} records on {topic.name} within {seconds} s"
-        return found
-
-    def follow(self, topic: topics.Topic, seconds: float) -> Iterator[Any]:
-        """Records of a topic from the beginning until this long nothing came."""
-        consumer = Consumer(
-            {"bootstrap.servers": self.settings.kafka.bootstrap, "group.id": uuid.uuid4().hex,
-             "auto.offset.reset": "earliest", "enable.auto.commit": False}
-        )  # fmt: skip
-        consumer.subscribe([topics.full(topic, self.settings.kafka)])
+    def records(self, topic: topics.Topic) -> list[Any]:
+        """All records of a topic up to its present end, as messages of confluent-kafka, partition by partition."""
+        name = topics.full(topic, self.settings.kafka)
+        consumer = Consumer({"bootstrap.servers": self.settings.kafka.bootstrap, "group.id": "test-reader"})
+        found = []
         try:
-            while (message := consumer.poll(seconds)) is not None:
-                if message.error() is None:
-                    yield message
+            for partition in range(topic.partitions or self.settings.kafka.partitions):
+                low, end = consumer.get_watermark_offsets(TopicPartition(name, partition), timeout=10)
+                consumer.assign([TopicPartition(name, partition, low)])
+                at = low
+                while at < end:
+                    message = consumer.poll(10)
+                    assert message is not None, f"{name}/{partition} stands at {at} of {end}"
+                    if message.error() is None:
+                        found.append(message)
+                        at = (message.offset() or 0) + 1
         finally:
             consumer.close()
+        return found
 
     def sql(self, query: str) -> list[tuple[Any, ...]]:
         """Rows; `{v}` is the schema of views, `{t}` that of tables."""

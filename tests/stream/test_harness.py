@@ -116,21 +116,21 @@ def test_sigterm_with_a_blocked_handler_ends_quickly_and_loses_nothing(
 def test_kill_9_again_and_again_loses_nothing(make_settings: MakeSettings, tmp_path: Path) -> None:
     settings = make_settings(topics.RAW)
     chance = random.Random(1)
-    sender = threading.Thread(target=send, args=(settings.kafka, topics.RAW, range(6000), 500))
+    sender = threading.Thread(target=send, args=(settings.kafka, topics.RAW, range(3500), 500))
     sender.start()
     kills = 0
     while sender.is_alive():
         with Running(settings, tmp_path, transient_every=7) as worker:
             before = len(values(tmp_path))
             wait_for(lambda: len(values(tmp_path)) > before or not sender.is_alive())  # noqa: B023 - used here only
-            time.sleep(chance.uniform(0.05, 0.8))
+            time.sleep(chance.uniform(0.05, 0.6))
             worker.kill()
             kills += 1
     with Running(settings, tmp_path) as worker:
         wait_for(lambda: committed(settings, topics.RAW) == ends(settings, topics.RAW))
         assert worker.stop()[0] == 0
-    assert kills >= 4
-    assert set(values(tmp_path)) == set(range(6000))
+    assert kills >= 3
+    assert set(values(tmp_path)) == set(range(3500))
 
 
 def test_workers_joining_and_leaving_lose_nothing(make_settings: MakeSettings, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_workers_joining_and_leaving_lose_nothing(make_settings: MakeSettings, t
         return {words[0]: words[2] for words in rows}
 
     def send_both() -> None:
-        for first in range(0, 4000, 100):
+        for first in range(0, 2500, 100):
             send(settings.kafka, topics.RAW, range(first, first + 100))
             send(settings.kafka, topics.READINGS, range(first, first + 100))
             time.sleep(0.1)
@@ -155,7 +155,7 @@ def test_workers_joining_and_leaving_lose_nothing(make_settings: MakeSettings, t
         with Running(settings, tmp_path, "1", **both) as second:
             wait_for(lambda: set("".join(owners().values())) == set("0123,") and len(owners()) == 2)
             assert sorted(owners().values()) == ["0,1", "2,3"] or {len(v) for v in owners().values()} == {3}
-            time.sleep(1)
+            time.sleep(0.5)
             assert second.stop()[0] == 0
         wait_for(lambda: owners()["0"] == "0,1,2,3")
         with Running(settings, tmp_path, "1", **both) as second:
@@ -163,7 +163,7 @@ def test_workers_joining_and_leaving_lose_nothing(make_settings: MakeSettings, t
             time.sleep(0.5)
             second.kill()
         sender.join()
-        wait_for(lambda: {len(set(values(tmp_path, topic))) for topic in names} == {4000})
+        wait_for(lambda: {len(set(values(tmp_path, topic))) for topic in names} == {2500})
         time.sleep(0.6)
         assert first.stop()[0] == 0
     for topic in (topics.RAW, topics.READINGS):
@@ -195,7 +195,7 @@ def test_deferred_acknowledgement_follows_what_the_worker_says(make_settings: Ma
 def test_topics_of_different_partition_counts_are_refused(make_settings: MakeSettings, tmp_path: Path) -> None:
     settings = make_settings(topics.RAW, topics.AUDIT_INBOX)
     with Running(settings, tmp_path, topics=["device.raw", "audit.inbox"]) as worker:
-        assert worker.process.wait(15) == 3
+        assert worker.process.wait(60) == 3
     assert "must have the same number of partitions" in (tmp_path / "log-0").read_text()
 
 
@@ -205,7 +205,7 @@ def test_a_handler_that_refuses_everything_ends_the_process_and_acknowledges_not
     settings = make_settings(topics.RAW, topics.SETASIDE)
     send(settings.kafka, topics.RAW, range(200))
     with Running(settings, tmp_path, poison_all=True) as worker:
-        assert worker.process.wait(30) == 3
+        assert worker.process.wait(60) == 3
     assert set(committed(settings, topics.RAW).values()) == {-1001}
 
 

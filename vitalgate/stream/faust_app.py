@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, cast
 
 import faust
+from faust.tables import TableManager
 from faust.transport.drivers.aiokafka import Consumer as _Consumer
 from faust.transport.drivers.aiokafka import Transport as _Transport
 from faust.types import TP, AppT, EventT
@@ -122,6 +123,14 @@ class _Quiet(faust.Monitor):
         return
 
 
+class _NoTables(TableManager):
+    """Faust waits a second at every start for tables to be declared; there are none."""
+
+    async def on_start(self) -> None:
+        await self._update_channels()
+        await self.recovery.start()
+
+
 def group(settings: Settings, name: str) -> str:
     """Kafka consumer group of a worker."""
     return f"{settings.kafka.prefix}vitalgate-{name}"
@@ -155,6 +164,7 @@ def make_app(worker: Worker, settings: Settings, slot: str) -> AppT:
         key_serializer="raw",
         value_serializer="raw",
         Monitor=_Quiet,
+        TableManager=_NoTables,
     )
 
 
