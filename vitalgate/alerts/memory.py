@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 
 import msgspec
+import numpy as np
 
 from vitalgate.alerts.columns import Ref, Sources
 from vitalgate.alerts.machine import State, fingerprint
@@ -20,7 +21,7 @@ _COLUMNS = ("times", "values", "ends", "source", "index", "epoch", "order", "ite
 
 class _Track(msgspec.Struct, array_like=True):
     columns: list[bytes]
-    """The arrays of `_COLUMNS`, little-endian; times, index and order as differences, which pack well."""
+    """The arrays of `_COLUMNS`, little-endian; times and order as differences, which pack well."""
     base: dict[str, State]
     past: dict[str, list[Interval]]
     """Both by the term's fingerprint, so that other limits never inherit them."""
@@ -136,9 +137,10 @@ def _pack(track: Track) -> _Track:
     columns = []
     for name in _COLUMNS:
         column = getattr(track, name)
-        if name in ("times", "order"):
-            column = array("q", [b - a for a, b in zip([0, *column], column, strict=False)])
-        columns.append(column.tobytes())
+        if name in ("times", "order") and column:
+            columns.append(np.diff(np.frombuffer(column, np.int64), prepend=0).tobytes())
+        else:
+            columns.append(column.tobytes())
     return _Track(
         columns,
         {fingerprint(term): track.base[k] for k, term in enumerate(track.terms) if track.base[k] is not None},
@@ -151,12 +153,9 @@ def _pack(track: Track) -> _Track:
 def _unpack(stored: _Track, track: Track) -> None:
     for name, data in zip(_COLUMNS, stored.columns, strict=True):
         column = getattr(track, name)
-        column.frombytes(data)
         if name in ("times", "order"):
-            total = 0
-            for k, difference in enumerate(column):
-                total += difference
-                column[k] = total
+            data = np.cumsum(np.frombuffer(data, np.int64)).tobytes()
+        column.frombytes(data)
     track.base = [_state(stored.base.get(fingerprint(term))) for term in track.terms]
     track.past = [stored.past.get(fingerprint(term), []) for term in track.terms]
     track.base_valid, track.edge, track.ceiling = stored.base_valid, stored.edge, stored.ceiling

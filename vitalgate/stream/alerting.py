@@ -33,8 +33,11 @@ from vitalgate.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
-#: Memory of patients whose alerts did not change is written at most this often.
+#: Memory of patients whose alerts did not change is written, and inputs are acknowledged, at most this often.
 FLUSH_S = 1.0
+#: And this often when more than so many bytes were written last time: what comes again after a kill is cheap.
+BUSY_FLUSH_S = 5.0
+BUSY_BYTES = 1_000_000
 
 
 class Alerting(Worker):
@@ -63,6 +66,7 @@ class Alerting(Worker):
         """Open alerts whose state record is due again (another team), without an event."""
         self.unsaved: dict[tuple[int, str], bytes] = {}
         """Memory that Kafka has not taken yet, by partition and patient."""
+        self.flush_at = 0.0
         if not hasattr(self, "registry"):
             self.registry = RegistryView(settings.kafka)
             self.registry.on_change(self._registry_changed)
@@ -165,18 +169,26 @@ class Alerting(Worker):
         self.unsaved = {key: value for key, value in self.unsaved.items() if writing.get(key) is not value}
 
     async def tick(self) -> None:
-        """Write the memory of everybody who changed; then, and only then, everything handled so far is done."""
+        """Tell what the registry brought; write memory when it is time."""
         if self.pending or self.restated:
             await self._send()
-        await self._remember(
-            {(n, patient): packed for n, engine in self.engines.items() for patient, packed in engine.dirty()}
-        )
+        if time.monotonic() >= self.flush_at:
+            await self._flush()
+
+    async def _flush(self) -> None:
+        """Write the memory of everybody who changed; then, and only then, everything handled so far is done."""
+        changed = {(n, patient): packed for n, engine in self.engines.items() for patient, packed in engine.dirty()}
+        await self._remember(changed)
         self.context.acker.durable_all()
+        busy = sum(map(len, changed.values())) > BUSY_BYTES
+        self.flush_at = time.monotonic() + (BUSY_FLUSH_S if busy else 0.0)
         self._measure()
 
     async def stop(self) -> None:
-        """As at every tick."""
-        await self.tick()
+        """Write all that is not written."""
+        if self.pending or self.restated:
+            await self._send()
+        await self._flush()
         self.registry.close()
 
     def _measure(self) -> None:
