@@ -39,6 +39,17 @@ def make_edge(edge_stack: Stack, tmp_path: Path) -> Iterator[Callable[..., Edge]
         edge.close()
 
 
+@pytest.fixture(scope="module")
+def served_edge(edge_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    """A deployment with a gateway and a notifier running, shared by a module's tests."""
+    edge = Edge(edge_stack, tmp_path_factory.mktemp("served"))
+    processes = [edge.run("gateway"), edge.run("notifier")]
+    for process in processes:
+        process.ready()
+    yield edge
+    edge.close()
+
+
 @pytest.fixture
 def edge(make_edge: Callable[..., Edge]) -> Edge:
     """A deployment with default settings."""

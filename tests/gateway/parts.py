@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from confluent_kafka import Consumer, TopicPartition
 
+from vitalgate.cli import cli
 from vitalgate.config import topics
 from vitalgate.config.loading import env_name, load, read_secret
 from vitalgate.config.settings import Settings
@@ -171,7 +173,8 @@ class Edge:
 
     def add_devices(self, *names: str) -> tuple[str, ...]:
         """Devices with `PASSWORD`, under names that no other test uses."""
-        full = tuple(f"{self.name}-{name}" for name in names)
+        call = next(_numbers)
+        full = tuple(f"{self.name}-{call}{name}" for name in names)
         with self.admin() as admin:
             admin.ensure_role()
             assert set(admin.run([dynsec.create(name, PASSWORD) for name in full])) == {None}
@@ -226,19 +229,10 @@ class Edge:
         self._processes.append(process)
         return process
 
-    def try_command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run one of our commands to its end."""
-        clean = {key: value for key, value in os.environ.items() if not key.startswith("VITALGATE_")}
-        env = {**clean, **{env_name(key): value for key, value in self.flags.items()}}
-        return subprocess.run(
-            [sys.executable, "-m", "vitalgate.cli", *arguments],
-            env={**env, "VITALGATE_STACK_DATA": str(self.stack.data)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            cwd=self.folder,
-        )
+    def try_command(self, *arguments: str) -> Result:
+        """Run one of our commands to its end, in this process."""
+        settings = [part for name, value in self.flags.items() for part in ("--set", f"{name}={value}")]
+        return CliRunner().invoke(cli, [*arguments, "--data", str(self.stack.data), *settings])
 
     def command(self, *arguments: str, wait: bool = True) -> Any:
         """Run one of our commands, which must do its work; what it prints, read as JSON where it is that.
@@ -246,7 +240,7 @@ class Edge:
         With `wait`, nothing may be left for later.
         """
         done = self.try_command(*arguments)
-        assert done.returncode == 0, done.stderr
+        assert done.exit_code == 0, done.stderr
         assert not (wait and done.stderr), done.stderr
         return json.loads(done.stdout) if "--json" in arguments else done.stdout
 
@@ -276,7 +270,9 @@ class Edge:
             source.assign([TopicPartition(name, part, 0) for part in ends])
             out = []
             while ends:
-                for message in source.consume(5000, 1.0):
+                first = source.poll(10.0)  # `consume` alone would wait for the full number
+                assert first is not None
+                for message in (first, *source.consume(5000, 0)):
                     assert message.error() is None
                     headers = {key: value.decode() for key, value in message.headers() or ()}
                     key = (message.key() or b"").decode()

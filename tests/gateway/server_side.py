@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import cbor2
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from tests.gateway.parts import Edge
 from vitalgate.config import topics
@@ -46,7 +46,7 @@ def state(device: str, epoch: str, through: int, **fields: Any) -> records.Devic
 
 
 class SmallIntake:
-    """Reads device.raw and tells on device.sequences what it has kept; refuses numbers it is told to refuse."""
+    """Reads device.raw from now on and tells on device.sequences what it has kept, and which numbers it refuses."""
 
     def __init__(self, edge: Edge, refuse: frozenset[int] = frozenset()) -> None:
         self.edge = edge
@@ -55,6 +55,7 @@ class SmallIntake:
         self._kafka = Kafka(edge)
         self._states: dict[str, records.DeviceSequences] = {}
         self._stop = threading.Event()
+        self._source = self._from_now_on()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -71,13 +72,19 @@ class SmallIntake:
         self._stop.set()
         self._thread.join(10)
 
-    def _run(self) -> None:
+    def _from_now_on(self) -> Consumer:
         name = topics.full(topics.RAW, self.edge.settings.kafka)
         source = Consumer(
             {"bootstrap.servers": self.edge.settings.kafka.bootstrap, "group.id": "small", "log_level": 2}
         )
-        parts = source.list_topics(name, timeout=10).topics[name].partitions
-        source.assign([TopicPartition(name, part, OFFSET_BEGINNING) for part in parts])
+        places = [TopicPartition(name, part) for part in source.list_topics(name, timeout=10).topics[name].partitions]
+        for place in places:
+            place.offset = source.get_watermark_offsets(place, timeout=10, cached=False)[1]
+        source.assign(places)
+        return source
+
+    def _run(self) -> None:
+        source = self._source
         while not self._stop.is_set():
             message = source.poll(0.1)
             if message is None or message.error() is not None:

@@ -21,10 +21,13 @@ QUICK = Policy(first_s=0.5, cap_s=2.0, window=32)
 
 
 @pytest.fixture
+def edge(served_edge: Edge) -> Edge:
+    return served_edge
+
+
+@pytest.fixture
 def server(edge: Edge) -> Iterator[SmallIntake]:
-    """Gateway, notifier and an intake that refuses the number 3."""
-    edge.run("gateway").ready()
-    edge.run("notifier").ready()
+    """An intake that refuses the number 3."""
     intake = SmallIntake(edge, frozenset({3}))
     yield intake
     intake.close()

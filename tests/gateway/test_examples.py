@@ -18,9 +18,12 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture
+def edge(served_edge: Edge) -> Edge:
+    return served_edge
+
+
+@pytest.fixture
 def server(edge: Edge) -> Iterator[SmallIntake]:
-    edge.run("gateway").ready()
-    edge.run("notifier").ready()
     intake = SmallIntake(edge)
     yield intake
     intake.close()
@@ -34,8 +37,12 @@ def environment(edge: Edge, device: str, tmp_path: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
-def values(server: SmallIntake) -> list[float]:
-    return [document["readings"][0]["value"] for _, document in server.documents if "readings" in document]
+def values(server: SmallIntake, device: str) -> list[float]:
+    return [
+        document["readings"][0]["value"]
+        for topic, document in server.documents
+        if "readings" in document and f"/{device}/" in topic
+    ]
 
 
 def run(command: list[str], env: dict[str, str], text: str = "") -> subprocess.CompletedProcess[str]:
@@ -47,7 +54,7 @@ def test_python(edge: Edge, server: SmallIntake, tmp_path: Path) -> None:
     env = environment(edge, device, tmp_path)
     done = run([sys.executable, str(EXAMPLES / "python" / "thermometer.py"), "36.8", "37.1"], env)
     assert done.returncode == 0, done.stderr
-    assert values(server) == [36.8, 37.1]
+    assert values(server, device) == [36.8, 37.1]
 
 
 def test_shell(edge: Edge, server: SmallIntake, tmp_path: Path) -> None:
@@ -59,7 +66,7 @@ def test_shell(edge: Edge, server: SmallIntake, tmp_path: Path) -> None:
     done = run(["sh", script, "36.9"], env)
     assert done.returncode == 0, done.stderr
     assert '"kept_through":1' in done.stdout
-    assert values(server) == [36.9]
+    assert values(server, device) == [36.9]
     nobody = run(["sh", script, "36.9"], {**env, "VG_WAIT": "3", "VG_PASSWORD": "wrong"})
     assert nobody.returncode != 0
 
@@ -81,4 +88,4 @@ def test_c(edge: Edge, server: SmallIntake, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout == "1 kept\n2 kept\n"
     assert "not a number: nonsense" in done.stderr
-    assert values(server) == [36.8, 37.25]
+    assert values(server, device) == [36.8, 37.25]

@@ -204,15 +204,15 @@ def test_wrong_calls_say_what_is_wrong(edge: Edge) -> None:
         (("show", "none"), "no device 'none'"),
     ):
         done = edge.try_command("device", *arguments)
-        assert done.returncode in (1, 2)
+        assert done.exit_code in (1, 2)
         assert words in done.stderr, (arguments, done.stderr)
-        assert "Traceback" not in done.stderr
+        assert done.exception is None or isinstance(done.exception, SystemExit)
     assert edge.command("device", "list", "--json") == []
 
 
 def test_without_a_registrar_it_says_that_it_will_be_done(edge: Edge) -> None:
     done = edge.try_command("device", "add", "scale", "--id", f"{edge.name}-late", "--patient", "p1", "--json")
-    assert done.returncode == 0
+    assert done.exit_code == 0
     assert "not applied yet" in done.stderr
     told = json.loads(done.stdout)
     shown = edge.command("device", "show", told["device_id"], "--json")

@@ -23,7 +23,7 @@ RESPONSE = CONTROL + "/response"
 #: Every device's role: it carries no rights (the broker's ACL file gives them) and tells devices from other users.
 DEVICE_ROLE = "device"
 #: Commands in one message.
-BATCH = 200
+BATCH = 100
 _PAGE = 1000
 
 Command = dict[str, Any]
@@ -83,7 +83,7 @@ class Dynsec:
     """
 
     def __init__(
-        self, host: str, port: int, username: str, password: str, *, timeout_s: float = 10.0, name: str = "cli"
+        self, host: str, port: int, username: str, password: str, *, timeout_s: float = 30.0, name: str = "cli"
     ) -> None:
         self._timeout_s = timeout_s
         self._tag = secrets.token_hex(6)

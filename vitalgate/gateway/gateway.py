@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 #: How long the broker keeps a gateway's session, and what it queued for it, while the gateway is away.
 SESSION_EXPIRY_S = 7 * 86_400
-DRAIN_S = 4.0
+DRAIN_S = 3.0
 #: A producer that gets nothing acknowledged this long while Kafka answers is wedged: the supervisor starts us anew.
 WEDGED_S = 60.0
 #: Above this rate, reading pauses this long between two rounds. librdkafka and Kafka pay by the request (about
