@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vitalgate.config.settings import IntakeSettings
 from vitalgate.devices import catalogue
-from vitalgate.devices.codec import encode_cbor, encode_json
+from vitalgate.devices.codec import encode_cbor, encode_json, pack_samples
 from vitalgate.devices.context import Context
 from vitalgate.devices.decode import decode
 from vitalgate.devices.reasons import Refused
 from vitalgate.devices.validate import Validated, validate
 from vitalgate.simulators.firmware import Emission, Firmware
 from vitalgate.simulators.garbage import MAKERS, make
+from vitalgate.simulators.packing import pack_array, ready
 from vitalgate.simulators.physiology import Person, Rhythm
 from vitalgate.simulators.scenario import DeviceOf
 
@@ -30,7 +34,8 @@ def firmware(kind: str, **given: Any) -> Firmware:
 
 def judged(emission: Emission, kind: str, *, cbor: bool = False) -> Validated:
     encode = encode_cbor if cbor else encode_json
-    payload = emission.raw if emission.raw is not None else encode(emission.document)
+    document = ready(emission.document, "cbor" if cbor else "json")
+    payload = emission.raw if emission.raw is not None else encode(document)
     context = Context.of(IntakeSettings.model_validate({}), round((emission.at + 1) * 1_000_000), epoch="e", seq=10)
     return validate(decode(payload), emission.leaf, KINDS.kind(kind), context)
 
@@ -90,6 +95,11 @@ def test_every_garbage_is_refused_for_the_reason_given(what: str) -> None:
         ]
         assert not outcome.readings
         assert not outcome.waveforms
+
+
+@given(st.lists(st.integers(-(2**31), 2**31 - 1), max_size=60))
+def test_packing_an_array_gives_the_bytes_that_the_codec_gives(samples: list[int]) -> None:
+    assert pack_array(np.array(samples, np.int32)) == pack_samples(samples)
 
 
 def test_unknown_garbage_is_told() -> None:

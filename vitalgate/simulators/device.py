@@ -20,6 +20,7 @@ from vitalgate.devices.codec import encode_cbor, encode_json
 from vitalgate.simulators.connection import Connection
 from vitalgate.simulators.firmware import Emission, Firmware
 from vitalgate.simulators.journal import Journal
+from vitalgate.simulators.packing import ready
 
 #: Sent messages that are remembered, so that one can be corrected or repeated.
 _REMEMBERED = 400
@@ -112,7 +113,7 @@ class SimulatedDevice:
         wire = self._wire()
         if emission.raw is not None:
             return self._take_plain(emission, emission.raw, "raw")
-        body = (encode_cbor if wire == "cbor" else encode_json)(emission.document)
+        body = (encode_cbor if wire == "cbor" else encode_json)(ready(emission.document, wire))
         if not self.firmware.given.numbered:
             return self._take_plain(emission, body, wire)
         key = self.outbox.add(emission.leaf, body)
@@ -134,10 +135,12 @@ class SimulatedDevice:
         return sent
 
     def _write_down(self, emission: Emission, key: Key | None, payload: bytes, wire: str) -> int:
+        if emission.note == "garbage oversize":
+            payload = payload[:_KEPT_OF_OVERSIZE]
         return self.journal.made(
             device=self.name, kind=self.firmware.kind.name, patient=self.patient, leaf=emission.leaf,
             epoch=key[0] if key else "", seq=key[1] if key else -1, made_us=round(emission.at * 1_000_000),
-            payload=payload[:_KEPT_OF_OVERSIZE] if emission.note == "garbage oversize" else payload, wire=wire, items=emission.items, note=emission.note,
+            payload=payload, wire=wire, items=emission.items, note=emission.note,
         )  # fmt: skip
 
     def _wire(self) -> str:

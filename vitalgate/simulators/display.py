@@ -57,7 +57,7 @@ class Board:
         """Another phase begins."""
         self._phase = text
         if not self._console.is_terminal:
-            self._console.print(f"  {text} …")
+            self._console.print(f"{time.monotonic() - self._began:6.1f} s  {text} …")
         self._live.update(self._render())
 
     def progress(self, progress: Sequence[Progress], alerts: int) -> None:

@@ -285,7 +285,7 @@ class Firmware:
                 "start": self.time_text(at_us),
                 "rate": int(rate) if rate.denominator == 1 else str(rate),
                 "gain": int(_GAIN[channel.name.partition(".")[0]]) if channel.name.partition(".")[0] in _GAIN else 1,
-                "offset": 0, "unit": channel.unit, "samples": samples.tolist(),
+                "offset": 0, "unit": channel.unit, "samples": samples,
             }  # fmt: skip
             if sensor_off:
                 block["flags"] = ["sensor_off"]

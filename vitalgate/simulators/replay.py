@@ -98,7 +98,7 @@ class ReplayFirmware(Firmware):
                         "channel": channel.name, "recording": recording.name, "first_sample": first,
                         "start": self.time_text(at_us), "rate": int(rate) if rate.denominator == 1 else str(rate),
                         "gain": channel.gain, "offset": channel.offset, "unit": channel.unit,
-                        "samples": samples.tolist(),
+                        "samples": samples,
                     }
                 )  # fmt: skip
                 items.append(
