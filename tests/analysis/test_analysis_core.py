@@ -241,6 +241,15 @@ def test_what_is_taken_from_a_patient_is_withdrawn(samples: np.ndarray) -> None:
     assert all(not result.beats and not result.present for result in world.beats.values())
 
 
+def test_history_run_again_gives_every_block_once_more(samples: np.ndarray, undisturbed: World) -> None:
+    world = _once(samples)
+    world.beats.clear()
+    world.core.take("p1", _message(0, samples, 0), op="add", partition=0, offset=9, partial=False, now_us=9, again=True)
+    world.finish()
+    assert _differences(world) == []
+    assert {result.revision for result in world.beats.values()} == {9}
+
+
 def test_other_channels_and_units_are_left_alone() -> None:
     core = AnalysisCore()
     message = _message(0, _ecg(20), 0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from typing import Any
 
 import orjson
 
@@ -18,7 +19,7 @@ from vitalgate.devices.records import PatientInput, decode_input
 from vitalgate.signal import beats as detector
 from vitalgate.stream import lookback
 from vitalgate.stream.analysis_core import AnalysisCore, BeatsResult, Job
-from vitalgate.stream.analysis_features import HRV_BLOCKS, FeatureResult
+from vitalgate.stream.analysis_features import ALGORITHM, ALGORITHM_VERSION, HRV_BLOCKS, FeatureResult
 from vitalgate.stream.analysis_history import History
 from vitalgate.stream.analysis_line import Packet
 from vitalgate.stream.analysis_records import beats_document, feature_document, message_id, read_beats, read_feature
@@ -85,12 +86,12 @@ class Analysis(Worker):
         async for chunk in lookback.read(kafka, topics.BEATS, partition, since_ms=since):
             for record in chunk:
                 document = orjson.loads(record.value or b"null")
-                if document and document["algorithm"] == detector.NAME:
+                if document and _ours(document, detector.NAME, detector.VERSION):
                     self.core.restore(*read_beats(document), partition)
         async for chunk in lookback.read(kafka, topics.FEATURES, partition, since_ms=since):
             for record in chunk:
                 document = orjson.loads(record.value or b"null")
-                if document:
+                if document and _ours(document, ALGORITHM, ALGORITHM_VERSION):
                     self.core.restore_feature(read_feature(document))
 
     async def on_revoked(self, partitions: frozenset[int]) -> None:
@@ -118,6 +119,7 @@ class Analysis(Worker):
         self.core.take(
             found.patient, found.message, op=found.op, partition=record.partition, offset=record.offset,
             partial=self.partial.get(record.partition, True), now_us=time.time_ns() // 1000,
+            again=found.cause == "reprocess",
         )  # fmt: skip
 
     async def tick(self) -> None:
@@ -173,3 +175,8 @@ class Analysis(Worker):
                 headers=headers(topics.FEATURES, "", identity),
             )  # fmt: skip
             metrics.FEATURES.labels(feature.name).inc()
+
+
+def _ours(document: dict[str, Any], algorithm: str, version: str) -> bool:
+    """Whether a result is by the algorithm that runs now; what an older version gave is worked out again when asked."""
+    return bool(document["algorithm"] == algorithm and document["algorithm_version"] == version)

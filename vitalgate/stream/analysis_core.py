@@ -94,7 +94,16 @@ class AnalysisCore:
     # --- packets in ------------------------------------------------------------------------------------------------
 
     def take(
-        self, patient: str, message: Message, *, op: str, partition: int, offset: int, partial: bool, now_us: int
+        self,
+        patient: str,
+        message: Message,
+        *,
+        op: str,
+        partition: int,
+        offset: int,
+        partial: bool,
+        now_us: int,
+        again: bool = False,
     ) -> None:
         """Take the ECG waveforms of one patient input.
 
@@ -108,19 +117,24 @@ class AnalysisCore:
             True when earlier inputs of this partition were not read, so that a line may have begun before.
         now_us
             Arrival, for telling when a recording has gone quiet.
+        again
+            True when history is run again: what depends on these samples is worked out, also if they are known.
         """
         for waveform in message.waveforms:
             if not waveform.channel.startswith(ECG):
                 continue
             packet = packet_of(message, waveform)
             if packet is not None:
-                self._take(self._key(patient, message.device, waveform), packet, op, partition, offset, partial, now_us)
+                key = self._key(patient, message.device, waveform)
+                self._take(key, packet, op, partition, offset, partial, now_us, again)
 
     @staticmethod
     def _key(patient: str, device: str, w: Waveform) -> Key:
         return Key(patient, device, w.channel, w.recording, w.rate_num, w.rate_den)
 
-    def _take(self, key: Key, packet: Packet, op: str, partition: int, offset: int, partial: bool, now_us: int) -> None:
+    def _take(
+        self, key: Key, packet: Packet, op: str, partition: int, offset: int, partial: bool, now_us: int, again: bool
+    ) -> None:
         state = self._states.get(key)
         if state is None:
             floor = packet.first if partial else 0
@@ -131,10 +145,13 @@ class AnalysisCore:
         if op == "remove":
             state.line.remove(packet)
             state.forced.update(_blocks(packet.first, packet.stop, key.fs))
-        elif not state.line.add(packet):
+        elif not state.line.add(packet) and not again:
             return
         state.offset = offset
         state.due.update(touched)
+        if again:
+            for block in touched:
+                state.published.pop(block, None)
         if touched.start not in state.blocks and touched.start * detector.BLOCK_S * key.fs < state.line.floor:
             # Old samples: the windows they are in have to be made anew from the database, whole.
             for length in HRV_BLOCKS.values():
