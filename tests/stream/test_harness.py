@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from tests.stream.stream_probe import MakeSettings, Running, read_sink
 from vitalgate.config import topics
 from vitalgate.config.settings import KafkaSettings, Settings
+from vitalgate.stream.producer import configuration
 
 
 def send(kafka: KafkaSettings, topic: topics.Topic, numbers: range, rate: float = 0) -> None:
@@ -189,6 +190,17 @@ def test_deferred_acknowledgement_follows_what_the_worker_says(make_settings: Ma
     with Running(settings, tmp_path, deferred=True, tick_s=0.3) as worker:
         wait_for(lambda: len(values(tmp_path)) == 1000)
         wait_for(lambda: committed(settings, topics.RAW) == ends(settings, topics.RAW))
+        assert worker.stop()[0] == 0
+
+
+def test_records_of_megabytes_pass(make_settings: MakeSettings, tmp_path: Path) -> None:
+    settings = make_settings(topics.RAW)
+    producer = Producer(configuration(settings.kafka, "test"))
+    for n in range(8):
+        producer.produce(topics.full(topics.RAW, settings.kafka), f"{n} ".encode() + b"x" * 3_000_000, "one-key")
+    producer.flush()
+    with Running(settings, tmp_path) as worker:
+        wait_for(lambda: values(tmp_path) == list(range(8)))
         assert worker.stop()[0] == 0
 
 

@@ -6,6 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 
+class HoleError(Exception):
+    """Offsets of one assignment do not follow each other. No topic of ours has holes, unless records expire unread:
+    then a new start begins after them, and otherwise it reads them again.
+    """
+
+
 @dataclass(slots=True)
 class _Partition:
     first: int
@@ -30,13 +36,23 @@ class Acker:
         self._partitions: dict[tuple[str, int], _Partition] = {}
 
     def handed(self, topic: str, partition: int, offset: int) -> bool:
-        """Note a record as it is handed over; False when it, or a later one, was handed over before."""
+        """Note a record as it is handed over; False when it, or a later one, was handed over before.
+
+        Raises
+        ------
+        HoleError
+            When the offset does not follow the last one: acknowledging it would step over what is missing.
+        """
         known = self._partitions.get((topic, partition))
         if known is None:
             self._partitions[topic, partition] = _Partition(offset, offset, offset - 1)
             return True
         if offset <= known.last:
             return False
+        if offset > known.last + 1:
+            raise HoleError(
+                f"{topic}/{partition}: offset {offset} came after {known.last}; what lies between was never handed over"
+            )
         known.last = offset
         return True
 

@@ -9,6 +9,7 @@ partition.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, cast
 
@@ -22,6 +23,8 @@ from faust.types.tuples import ConsumerMessage
 from vitalgate.config.settings import Settings
 from vitalgate.config.topics import full
 from vitalgate.stream.worker import Worker
+
+log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 1.0
 _LONG_S = 86_400.0
@@ -55,7 +58,10 @@ class RunConsumer(_Consumer):
         if self.should_stop:
             return
         if not self.flow_active:
-            await self.perform_seek()
+            try:
+                await self.perform_seek()
+            except Exception as error:
+                log.debug("no seek", extra={"error": repr(error)})
             return
         usable = (unpaused or set()) | self._buffered_partitions
         for tp, records in (found or {}).items():

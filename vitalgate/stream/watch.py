@@ -23,7 +23,7 @@ class DeviceWatch:
         self._since_us: int | None = None
         self._told_fast: dict[str, int] = {}
         self._open: dict[str, dict[str, int]] = {}
-        self._told_gap: set[tuple[str, str, int]] = set()
+        self._told_gap: dict[str, set[tuple[str, int]]] = {}
 
     def reset(self, states: Iterable[DeviceSequences]) -> None:
         """Begin anew with these devices."""
@@ -43,6 +43,7 @@ class DeviceWatch:
                 self._open[state.device] = gaps
             else:
                 self._open.pop(state.device, None)
+                self._told_gap.pop(state.device, None)
 
     def gaps(self) -> int:
         """Devices with an open gap."""
@@ -64,8 +65,9 @@ class DeviceWatch:
                     )  # fmt: skip
         for device, gaps in self._open.items():
             for epoch, since_us in gaps.items():
-                if now_us - since_us >= GAP_US and (device, epoch, since_us) not in self._told_gap:
-                    self._told_gap.add((device, epoch, since_us))
+                told = self._told_gap.setdefault(device, set())
+                if now_us - since_us >= GAP_US and (epoch, since_us) not in told:
+                    told.add((epoch, since_us))
                     yield AuditEvent(
                         "device.sequence_gap", "device", device, f"{epoch} {since_us}",
                         {"epoch": epoch, "open_s": (now_us - since_us) // 1_000_000},
