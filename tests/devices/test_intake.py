@@ -314,3 +314,15 @@ def test_a_huge_batch_of_states_stays_small() -> None:
         feed.state = sequences.begin(feed.state)
     assert feed.state is not None
     assert len(encode(feed.state)) < 8000
+
+
+def test_a_sent_at_that_no_clock_shows_is_refused_and_does_not_become_the_skew() -> None:
+    feed = Feed()
+    feed.send({"epoch": "e", "seq": 1, "sent_at": at(1), "readings": [spo2()]})
+    absurd = feed.send({"epoch": "e", "seq": 2, "sent_at": "9999-12-31T23:59:59Z", "readings": [spo2(96)]})
+    assert [(dead.item, dead.reason) for dead in absurd.dead] == [(-1, "time_unexplained")]
+    assert "sent_at" in absurd.dead[0].detail
+    after = feed.send({"epoch": "e", "seq": 3, "sent_at": at(1), "readings": [spo2(95)]})
+    assert (len(after.readings), after.skew_s) == (1, 0)
+    assert feed.state is not None
+    assert feed.state.epochs[-1].through == 3

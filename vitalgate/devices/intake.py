@@ -31,6 +31,8 @@ from vitalgate.devices.validate import Validated, validate, whole
 __all__ = ["WHOLE", "RawRecord", "RegisteredDevice", "take"]
 
 MAX_REPEATS: Final = 64
+MAX_SKEW_S: Final = 2**31 - 1
+"""Clock skew beyond which `sent_at` is refused: 68 years; also what the database's columns hold."""
 MAX_DETAIL: Final = 300
 """Characters of a refusal's detail that are kept in a device's state for its receipts."""
 
@@ -88,6 +90,7 @@ def take(
             )
         document = decode(payload)
         envelope = envelopes.read(document, name)
+        _check_clock(envelope, raw)
     except Refused as refused:
         envelope = _numbered(document)
         outcome: Validated | None = whole(refused.reason, refused.detail)
@@ -139,6 +142,20 @@ def take(
         declared_lost=envelope.lost,
     )
     return message, before if again else step.after(outcome.dead, placer)
+
+
+def _check_clock(envelope: envelopes.Envelope, raw: RawRecord) -> None:
+    """Refuse a `sent_at` that no clock shows, before it is taken for the device's skew.
+
+    A clock that starts at 1970 after an empty battery is some 56 years behind. One that is 68 years off is a fault of
+    the firmware or of the bytes, and would make all that the device sends afterwards implausible.
+    """
+    if envelope.sent_us is not None and abs(envelope.sent_us - raw.received_us) > MAX_SKEW_S * 1_000_000:
+        raise Refused(
+            Reason.TIME_UNEXPLAINED,
+            f"sent_at is {(envelope.sent_us - raw.received_us) // 1_000_000} s off its arrival, the limit "
+            f"is {MAX_SKEW_S} s; set the device's clock",
+        )
 
 
 class _Step:
