@@ -1,0 +1,245 @@
+"""Bad messages in volume: good ones of every kind, changed in their structure or in their bytes, and crafted ones.
+
+Everything follows from the seed and the time. No two payloads are alike, so that each is found by its hash.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import cbor2
+
+from vitalgate.devices import catalogue, times
+from vitalgate.devices.catalogue import Channel, Kind, Metric
+from vitalgate.devices.codec import encode_cbor, encode_json, pack_samples
+from vitalgate.devices.reasons import Reason
+from vitalgate.simulators import garbage
+
+LEAVES = ("readings", "waveforms", "status")
+JUNK: tuple[Any, ...] = (
+    None, True, False, 0, -1, 1, 97, 2**31, 2**53, 2**63 - 1, -(2**63), 2**64 - 1, 0.5, -0.0, 1e-308, 1e308,
+    float("nan"), float("inf"), "", "97", "%", "mV", "\u0000", "\u202e", "é" * 300, "1970-01-01T00:00:00Z",
+    "9999-12-31T23:59:59Z", "2026-11-21", [], {}, [None], [[]], [[0, 1]], {"time": 5}, {"": ""}, ["readings"],
+)  # fmt: skip
+
+
+class Sent(NamedTuple):
+    """One payload: who publishes it, where, and what it was made from."""
+
+    device: str
+    leaf: str
+    payload: bytes
+    how: str
+
+
+class Fuzz:
+    """Makes the messages.
+
+    Parameters
+    ----------
+    devices
+        Kind to device id.
+    now_us
+        Times of measurement lie in the hour before; no two messages have the same.
+    """
+
+    def __init__(self, seed: int, devices: Mapping[str, str], now_us: int) -> None:
+        self._random = random.Random(seed)
+        kinds = catalogue.load().kinds
+        self._devices = [(kinds[kind], device) for kind, device in devices.items()]
+        self._now_us = now_us
+        self._time_us = now_us - 3_600_000_000
+        self._next = dict.fromkeys(devices.values(), 0)
+        self._first = dict.fromkeys(devices.values(), 0)
+        self._seen: set[bytes] = set()
+
+    def messages(self, count: int) -> Iterator[Sent]:
+        """So many payloads, every one different; crafted ones for every reason among them."""
+        crafted = list(self._crafted())
+        self._seen.update(one.payload for one in crafted)
+        places = set(self._random.sample(range(count), len(crafted)))
+        for place in range(count):
+            yield crafted.pop(0) if place in places else self._new()
+
+    def _new(self) -> Sent:
+        while True:
+            sent = self._one()
+            if sent.payload not in self._seen:
+                self._seen.add(sent.payload)
+                return sent
+
+    def _one(self) -> Sent:
+        draw = self._random
+        kind, device = draw.choice(self._devices)
+        leaf, document = self._good(kind, device)
+        how = draw.choices(("good", "structure", "bytes", "leaf", "noise"), (10, 50, 34, 3, 3))[0]
+        if how == "noise":
+            return Sent(device, draw.choice(LEAVES), draw.randbytes(draw.randint(0, 120)), how)
+        if how == "leaf":
+            leaf = draw.choice(LEAVES)
+        if how == "structure":
+            for _ in range(draw.choice((1, 1, 1, 2, 3))):
+                self._garble(document)
+        payload = _encoded(document, cbor=draw.random() < 0.4)
+        return Sent(device, leaf, self._mutate(payload) if how == "bytes" else payload, how)
+
+    # --- good messages ----------------------------------------------------------------------------------------------
+
+    def _time(self) -> str:
+        self._time_us += self._random.randint(1_000, 300_000)
+        return times.text(self._time_us)
+
+    def _good(self, kind: Kind, device: str) -> tuple[str, dict[str, Any]]:
+        draw = self._random
+        document: dict[str, Any] = {}
+        if draw.random() < 0.6:
+            self._next[device] += 1
+            document |= {"epoch": "fuzz", "seq": self._next[device]}
+        if draw.random() < 0.2:
+            document["sent_at"] = times.text(self._now_us + draw.randint(-5_000_000, 0))
+        leaf = draw.choices(LEAVES, (6, 4 if kind.channels else 0, 1))[0]
+        if leaf == "status":
+            document |= {"state": draw.choice(("online", "offline")), "battery": draw.randint(0, 100)}
+            document["time"] = self._time()
+        elif leaf == "readings":
+            metrics = draw.choices(list(kind.metrics.values()), k=1 if kind.ordered else draw.randint(1, 4))
+            document["readings"] = [self._reading(metric, document) for metric in metrics]
+        else:
+            channels = draw.choices(list(kind.channels.values()), k=draw.randint(1, 2))
+            document["waveforms"] = [self._block(channel, device) for channel in channels]
+        return leaf, document
+
+    def _reading(self, metric: Metric, document: Mapping[str, Any]) -> dict[str, Any]:
+        draw = self._random
+        reading: dict[str, Any] = {"metric": metric.name, "time": self._time()}
+        if metric.coded:
+            reading["code"] = draw.choice(sorted(metric.codes))
+        elif draw.random() < 0.1:
+            reading["absent"] = "error"
+        else:
+            unit = draw.choice(list(metric.units.values()))
+            value = metric.low + draw.uniform(0.01, 0.99) * (metric.high - metric.low)
+            reading |= {"value": round((value - float(unit.offset)) / float(unit.factor), 6), "unit": unit.code}
+        if metric.sites and draw.random() < 0.3:
+            reading["site"] = draw.choice(sorted(metric.sites))
+        if metric.contexts and draw.random() < 0.3:
+            name = draw.choice(sorted(metric.contexts))
+            reading["context"] = {name: draw.choice(sorted(metric.contexts[name]))}
+        if draw.random() < 0.2:
+            reading["flags"] = ["motion"]
+        if "seq" in document and document["seq"] > 1 and draw.random() < 0.1:
+            reading["corrects"] = {"epoch": "fuzz", "seq": draw.randint(1, document["seq"] - 1), "index": 0}
+        return reading
+
+    def _block(self, channel: Channel, device: str) -> dict[str, Any]:
+        draw = self._random
+        samples = [draw.randint(-900, 900) for _ in range(draw.randint(1, 60))]
+        block: dict[str, Any] = {
+            "channel": channel.name, "start": self._time(), "rate": str(channel.rate), "gain": 1000,
+            "unit": channel.unit, "samples": draw.choice((samples, pack_samples(samples))),
+        }  # fmt: skip
+        if draw.random() < 0.7:
+            block |= {"recording": "fuzz", "first_sample": self._first[device]}
+            self._first[device] += len(samples)
+        return block
+
+    # --- and what becomes of them -----------------------------------------------------------------------------------
+
+    def _garble(self, node: Any) -> None:
+        """Change one place somewhere in the document: another value, none, another name, once more."""
+        draw = self._random
+        while True:
+            keys: list[Any] = list(node) if isinstance(node, dict) else list(range(len(node)))
+            if not keys:
+                break
+            key = draw.choice(keys)
+            if not isinstance(node[key], (dict, list)) or not node[key] or draw.random() < 0.2:
+                break
+            node = node[key]
+        action = draw.choice(("replace", "replace", "remove", "rename", "add", "twice"))
+        if not keys or action == "add":
+            if isinstance(node, dict):
+                node[draw.choice(("x_own", "valeu", "seq", "corrects", "lost", "index", "missing"))] = self._junk()
+            else:
+                node.append(self._junk())
+        elif action == "replace":
+            node[key] = self._junk()
+        elif action == "remove":
+            del node[key]
+        elif isinstance(node, list):
+            node.insert(key, copy.deepcopy(node[key]))
+        elif action == "rename":
+            node[draw.choice((key.upper(), key + "s", key[:-1]))] = node.pop(key)
+        else:
+            node["x_again"] = copy.deepcopy(node[key])
+
+    def _junk(self) -> Any:
+        return copy.deepcopy(self._random.choice(JUNK))
+
+    def _mutate(self, payload: bytes) -> bytes:
+        draw = self._random
+        data = bytearray(payload)
+        for _ in range(draw.choice((1, 1, 2, 4))):
+            place = draw.randrange(len(data) or 1)
+            action = draw.choice(("flip", "flip", "digit", "digit", "digit", "cut", "insert", "double"))
+            if action == "flip" and data:
+                data[place] ^= 1 << draw.randrange(8)
+            elif action == "digit":
+                digits = [at for at, byte in enumerate(data) if 0x30 <= byte <= 0x39]
+                if digits:
+                    data[draw.choice(digits)] = draw.choice(b"0123456789")
+            elif action == "cut":
+                del data[place : place + draw.randint(1, 10)]
+            elif action == "insert":
+                data[place:place] = draw.randbytes(draw.randint(1, 5))
+            else:
+                data[place:place] = data[place : place + 20]
+        return bytes(data)
+
+    # --- every reason -----------------------------------------------------------------------------------------------
+
+    def _crafted(self) -> Iterator[Sent]:
+        """At least one payload for each reason that a device can cause, and an empty one."""
+        at = self._now_us / 1_000_000
+        for number, what in enumerate(garbage.MAKERS):
+            for kind, device in self._devices:
+                try:
+                    made = garbage.make(what, kind, number, at)
+                except (ValueError, StopIteration):
+                    continue
+                payload = made.raw if made.raw is not None else encode_json(made.document)
+                yield Sent(device, made.leaf, payload, f"crafted {what}")
+                break
+        of_kind = {kind.name: device for kind, device in self._devices}
+        oximeter, cuff = of_kind["pulse-oximeter"], of_kind["bp-cuff"]
+        good = {"metric": "spo2", "value": 96, "unit": "%"}
+        many = [{**good, "time": self._time()} for _ in range(1001)]
+        yield Sent(oximeter, "readings", encode_json({"readings": many}), f"crafted {Reason.TOO_MANY}")
+        for value in (95, 94):  # the same number twice, with different content: the second is refused
+            document = {"epoch": "reused", "seq": 1, "readings": [{**good, "value": value, "time": self._time()}]}
+            yield Sent(oximeter, "readings", encode_json(document), f"crafted {Reason.SEQUENCE_REUSED}")
+        time = self._time()
+        pressures = [
+            {"metric": "bp_systolic", "value": 70, "unit": "mm[Hg]", "time": time, "group": "g"},
+            {"metric": "bp_diastolic", "value": 110, "unit": "mm[Hg]", "time": time, "group": "g"},
+        ]
+        yield Sent(cuff, "readings", encode_json({"readings": pressures}), f"crafted {Reason.INCONSISTENT}")
+        yield Sent(oximeter, "readings", b"", "crafted empty")
+
+
+def _encoded(document: dict[str, Any], *, cbor: bool) -> bytes:
+    """As JSON or CBOR; what strict JSON cannot say (NaN) in the way that careless firmware says it."""
+    try:
+        return encode_cbor(document) if cbor else encode_json(document)
+    except (ValueError, TypeError, OverflowError):
+        return cbor2.dumps(document) if cbor or _has_bytes(document) else json.dumps(document).encode()
+
+
+def _has_bytes(node: Any) -> bool:
+    if isinstance(node, dict):
+        return any(map(_has_bytes, node.values()))
+    return isinstance(node, bytes) or (isinstance(node, list) and any(map(_has_bytes, node)))
