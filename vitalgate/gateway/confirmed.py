@@ -97,23 +97,29 @@ class ConfirmedProducer:
             except KafkaException as error:
                 raise NotDelivered(f"{name}: {error}") from error
 
-    def is_empty(self, topic: topics.Topic) -> bool:
-        """Whether a topic holds nothing at all. Raises NotDelivered when Kafka does not answer or has it not."""
+    def ends(self, topic: topics.Topic) -> dict[int, int]:
+        """The end offset of every partition that holds or held records.
+
+        Raises
+        ------
+        NotDelivered
+            When Kafka does not answer or has not the topic.
+        """
         name = topics.full(topic, self._kafka)
         reader = Consumer({"bootstrap.servers": self._kafka.bootstrap, "group.id": "vg-none", "log_level": 2})
         try:
             found = reader.list_topics(name, timeout=5.0).topics[name]
             if found.error is not None:
                 raise NotDelivered(f"{name}: {found.error}; create the topics (`vitalgate topics create`)")
-            for partition in found.partitions:
-                low, high = reader.get_watermark_offsets(TopicPartition(name, partition), timeout=5.0, cached=False)
-                if high > low:
-                    return False
-            return True
+            ends = {
+                partition: reader.get_watermark_offsets(TopicPartition(name, partition), timeout=5.0, cached=False)[1]
+                for partition in found.partitions
+            }
         except KafkaException as error:
             raise NotDelivered(f"{name}: {error}") from error
         finally:
             reader.close()
+        return {partition: end for partition, end in ends.items() if end > 0}
 
     def close(self) -> None:
         """Give up what is pending."""

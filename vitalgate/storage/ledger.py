@@ -106,6 +106,15 @@ def read(database: DatabaseSettings) -> Ledger:
     return reckon([int(n) for n in counts], [int(n) for n in sums], high_water)
 
 
+def high_water(database: DatabaseSettings, topic: str) -> dict[int, int]:
+    """The last raw offset applied, by partition of this (full) topic. Raises TransientDatabaseError."""
+    with transient(), connect(database, "ledger") as connection:
+        found = connection.execute(
+            "SELECT partition, max(last_offset) FROM ledger WHERE topic = %s GROUP BY partition", (topic,)
+        ).fetchall()
+    return dict(found)
+
+
 def reckon(counts: list[int], sums: list[int], high_water: dict[str, dict[int, int]]) -> Ledger:
     """The account from the counts of rows and the sums of the ledger. Pure."""
     readings, derived, waveforms, statuses, pending, dead, dropped, dropped_derived, dropped_dead, holes = counts

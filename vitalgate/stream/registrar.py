@@ -28,6 +28,7 @@ from vitalgate.gateway.ticks import Ticker
 from vitalgate.storage.connect import Connection, connect
 from vitalgate.storage.errors import StorageError, transient
 from vitalgate.storage.registry import CHANNEL, OutboxRow, Registry
+from vitalgate.stream.moving import Mover, move_of
 from vitalgate.stream.registry_records import audit_record, registry_record
 from vitalgate.telemetry import metrics
 from vitalgate.telemetry.health import Health
@@ -52,6 +53,7 @@ class Registrar:
         wall = settings.clock.source == "wall"
         self._ticker = Ticker(settings.kafka, settings.alerting.tick_s) if wall else None
         self._producer = ConfirmedProducer(settings.kafka, "vg-registrar")
+        self._mover = Mover(settings, self._moved)
         self._stop = threading.Event()
         self._trouble: str | None = "has not reconciled the broker with the registry yet"
         self._published = 0
@@ -69,6 +71,7 @@ class Registrar:
         self._watch.start()
         if self._ticker is not None:
             self._ticker.start()
+        self._mover.start()
         waits = backoff(0.2, 5.0)
         try:
             while not self._stop.is_set():
@@ -84,9 +87,15 @@ class Registrar:
                     self._stop.wait(next(waits))
         finally:
             self._watch.stop()
+            self._mover.stop()
             if self._ticker is not None:
                 self._ticker.stop()
             self._producer.close()
+
+    def _moved(self, row: int) -> None:
+        """The mover is done with the data of an outbox row."""
+        with Registry(self._settings.database) as registry:
+            registry.mark_applied([row])
 
     def _broker(self) -> Dynsec:
         mqtt = self._settings.mqtt
@@ -121,9 +130,10 @@ class Registrar:
                 "broker, run `vitalgate registrar restore FILE` on its dynamic security file, start it again",
                 extra={"devices": len(todo.missing), "first": todo.missing[:5]},
             )
-        if devices and self._producer.is_empty(REGISTRY_DEVICES):
+        if devices and not self._producer.ends(REGISTRY_DEVICES):
             log.warning("the registry topics are empty: everything is sent again", extra={"devices": len(devices)})
             self._published = 0
+            # Nothing changes hands by it, so that no data is moved.
             registry.everything()
 
     # --- running ----------------------------------------------------------------------------------------------------
@@ -132,12 +142,14 @@ class Registrar:
         with connect(self._settings.database, "registrar-listen", autocommit=True) as listener:
             listener.execute(f"LISTEN {CHANNEL}")
             while not self._stop.is_set():
-                rows = registry.outbox(BATCH)
-                if rows:
-                    self._apply(registry, broker, rows)
+                moving = self._mover.rows()
+                rows = registry.outbox(BATCH + len(moving))
+                todo = [row for row in rows if row.id not in moving]
+                if todo:
+                    self._apply(registry, broker, todo)
                 self._trouble = None
                 broker.idle()
-                if len(rows) < BATCH:
+                if len(todo) < BATCH:
                     _wait(listener)
 
     def _apply(self, registry: Registry, broker: Dynsec, rows: Sequence[OutboxRow]) -> None:
@@ -150,8 +162,16 @@ class Registrar:
             records += [event for row in fresh if (event := audit_record(row, before.get(row.id))) is not None]
             self._producer.send(records)
             self._published = fresh[-1].id
-        registry.mark_applied(row.id for row in rows)
-        log.info("registry changes applied", extra={"count": len(rows), "through": rows[-1].id})
+        added = {row.key for row in rows if row.topic == REGISTRY_DEVICES.name and row.id not in before}
+        moves = [move for row in rows if (move := move_of(row, before.get(row.id), fresh=row.key in added)) is not None]
+        for move in moves:
+            self._mover.add(move)
+        waiting = {move.row for move in moves}
+        registry.mark_applied(row.id for row in rows if row.id not in waiting)
+        log.info(
+            "registry changes applied",
+            extra={"count": len(rows), "moving": len(moves), "through": rows[-1].id},
+        )
 
     def _tell_broker(self, broker: Dynsec, rows: Sequence[OutboxRow], before: Mapping[int, Mapping[str, Any]]) -> None:
         """Shut out who is revoked, let in again who was; a new device's user is made by whoever adds it."""

@@ -13,7 +13,7 @@ from vitalgate.gateway.confirmed import Record
 from vitalgate.storage.registry import OutboxRow
 
 #: Namespace of the ids of audit events made from registry changes.
-_EVENTS = uuid.UUID("6b8f0f6e-6a1f-5a55-9f0e-2f6f6d1f2a10")
+EVENTS = uuid.UUID("6b8f0f6e-6a1f-5a55-9f0e-2f6f6d1f2a10")
 _TOPICS = {
     topic.name: topic for topic in (topics.REGISTRY_DEVICES, topics.REGISTRY_ASSIGNMENTS, topics.REGISTRY_PATIENTS)
 }
@@ -40,7 +40,7 @@ def audit_record(row: OutboxRow, before: dict[str, Any] | None) -> Record | None
     action, detail = _action(row, now, was)
     if not action:
         return None
-    event_id = str(uuid.uuid5(_EVENTS, f"{row.topic}:{row.id}"))
+    event_id = str(uuid.uuid5(EVENTS, f"{row.topic}:{row.id}"))
     event = {
         "event_id": event_id,
         "who": "registry",
@@ -49,7 +49,7 @@ def audit_record(row: OutboxRow, before: dict[str, Any] | None) -> Record | None
         "entity_id": row.key,
         "when": row.created_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "where": "registrar",
-        "outcome": "done",
+        "outcome": "success",
         "detail": {"change": row.id, **detail},
     }
     return Record(
