@@ -40,8 +40,10 @@ def test_ecg_beats_pulses_and_pulse_rate_are_the_one_heart() -> None:
     truth = heart.beats(person, START, START + 60).time
     ecg = signals.ecg(person, ["II"], START, 250, 0, 60 * 250)
     found = find_beats(ecg, 250)[0] / 250 + START
-    assert len(found) == len(truth)
-    assert np.abs(found - truth).max() < 0.02
+    # A beat that the recording's end cuts through may be missed.
+    inner = [times[(times > START + 0.3) & (times < START + 59.7)] for times in (found, truth)]
+    assert len(inner[0]) == len(inner[1])
+    assert np.abs(inner[0] - inner[1]).max() < 0.02
     pleth = signals.pleth(person, START, 100, 0, 60 * 100)
     feet = (np.floor((truth + signals.ARRIVAL_S - START) * 100)).astype(int)
     inside = feet[(feet > 0) & (feet < len(pleth))]

@@ -11,7 +11,7 @@ data; spirometry follows the ECSC equations (Quanjer et al. 1993, Eur Respir J 6
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -127,6 +127,8 @@ class Person:
     changes: tuple[Change, ...] = ()
     rhythms: tuple[Rhythm, ...] = ()
     body: Body = _UNDRAWN
+    _moment: dict[float, dict[str, Float]] = field(default_factory=dict, repr=False)
+    """Vital signs of the moment asked for last: a device asks for several, and they depend on one another."""
 
     def __post_init__(self) -> None:
         if self.body is _UNDRAWN:
@@ -135,6 +137,18 @@ class Person:
     def vital(self, name: str, time_s: ArrayLike) -> Float:
         """The vital sign at those times, with the scenario's changes. Raises KeyError for an unknown name."""
         time = np.atleast_1d(np.asarray(time_s, float))
+        if time.size > 1:
+            return self._vital(name, time)
+        at = float(time[0])
+        now = self._moment.get(at)
+        if now is None:
+            self._moment.clear()
+            now = self._moment[at] = {}
+        if name not in now:
+            now[name] = self._vital(name, time)
+        return now[name]
+
+    def _vital(self, name: str, time: Float) -> Float:
         value = self._natural(name, time)
         for change in self.changes:
             if change.what == name and change.mode == "set":
