@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -136,6 +137,37 @@ def test_two_gateways_share_and_one_may_leave(edge: Edge) -> None:
     until(lambda: set(numbers(edge)) == set(range(2500)), 20, "all of them")
 
 
+def tasks(pid: int) -> list[Path]:
+    """The state files of a process's threads."""
+    return list(Path(f"/proc/{pid}/task").glob("*/stat"))
+
+
+def test_a_slot_that_is_given_up_leaves_nothing_behind(edge: Edge) -> None:
+    (device,) = edge.add_devices("a")
+    gateway = edge.run("gateway").ready()
+    gateway.kill()
+    topic = topics.device_topic(device, "readings")
+    for n in range(5):
+        edge.pub(device, topic, json.dumps({"n": n}))
+    retiring = edge.run("gateway --retire")
+    assert retiring.popen.wait(30) == 0, retiring.log.read_text()
+    assert sorted(numbers(edge)) == [0, 1, 2, 3, 4]
+    edge.pub(device, topic, '{"n": 5}')  # for nobody
+    edge.run("gateway").ready()
+    edge.pub(device, topic, '{"n": 6}')
+    until(lambda: 6 in numbers(edge))
+    assert 5 not in numbers(edge)
+
+
+def test_a_device_cannot_take_a_gateway_s_session(edge: Edge) -> None:
+    (device,) = edge.add_devices("a")
+    gateway = edge.run("gateway").ready()
+    name = f"vg-gateway-{edge.settings.gateway.slot}"
+    edge.pub(device, topics.device_topic(device, "readings"), '{"n": 1}', "-i", name)
+    until(lambda: numbers(edge) == [1])
+    assert "lost" not in gateway.log.read_text()
+
+
 def test_with_kafka_stalled_it_stops_taking_does_not_grow_and_loses_nothing(make_edge: Callable[..., Edge]) -> None:
     limit = 4 * 1024 * 1024
     edge = make_edge(gateway__max_pending_bytes=str(limit))
@@ -148,6 +180,8 @@ def test_with_kafka_stalled_it_stops_taking_does_not_grow_and_loses_nothing(make
     kafka = edge.pid("kafka")
     os.kill(kafka, signal.SIGSTOP)
     try:
+        # The signal is for one thread to take up; on a busy machine the others go on answering until it has.
+        until(lambda: {thread.read_text().rpartition(") ")[2][0] for thread in tasks(kafka)} == {"T"}, 10, "its stop")
         before = gateway.rss()
         sender.send(200, 3000, size=8000)  # 24 MB, six times what may be pending
         sender.wait(3200)
@@ -166,7 +200,7 @@ def test_with_kafka_stalled_it_stops_taking_does_not_grow_and_loses_nothing(make
         os.kill(kafka, signal.SIGCONT)
     sender.close()
     edge.run("gateway").ready()
-    until(lambda: set(numbers(edge)) == set(range(3200)), 30, "all of them")
+    until(lambda: set(numbers(edge)) == set(range(3200)), 90, "all of them")
 
 
 def test_sigterm_drains(edge: Edge) -> None:
