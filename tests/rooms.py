@@ -35,9 +35,8 @@ class RoomsContract(Contract):
         for room in check.metadata["missing"]:
             output.print_error(f"room {room} is not in the table; add a line that says what it may import")
         for found in check.metadata["wrong"]:
-            output.print_error(
-                f"{found['importer']}:{found['line_number']} must not import {found['imported']}: {found['line_contents']}"
-            )
+            place = f"{found['importer']}:{found['line_number']}"
+            output.print_error(f"{place} must not import {found['imported']}: {found['line_contents']}")
 
     def _table(self) -> dict[str, set[str]]:
         table = {}

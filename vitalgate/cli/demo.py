@@ -82,9 +82,7 @@ def _is_running(data: Path) -> bool:
     return True
 
 
-def _run(
-    stack: Stack, board: object, patients: int, seconds: float, recordings: list[Recording], seed: int
-) -> Demo:
+def _run(stack: Stack, board: object, patients: int, seconds: float, recordings: list[Recording], seed: int) -> Demo:
     from vitalgate.cli._enrol import SystemRegistry
     from vitalgate.cli._signal import detect, match
     from vitalgate.config.loading import read_secret

@@ -85,9 +85,7 @@ def command(
         raise Failure("not every message was receipted; `vitalgate status` shows whether all processes run")
     if not check:
         return 0
-    verdict = conclude(
-        chosen, path, system.database.dsn, system.database.db_schema, still_s=system.analysis.idle_s + 3
-    )
+    verdict = conclude(chosen, path, system.database.dsn, system.database.db_schema, still_s=system.analysis.idle_s + 3)
     if as_json:
         print_json({"scenario": chosen.name, "journal": str(path), "receipted": receipted, **verdict.document()})
     else:

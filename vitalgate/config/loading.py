@@ -15,7 +15,9 @@ from vitalgate.config.settings import Settings
 
 ENV_PREFIX = "VITALGATE_"
 #: Environment names that are not settings: read by tests and start-up, listed so that a typo still shows.
-OTHER_ENV = frozenset({"VITALGATE_CONFIG", "VITALGATE_ECG_DATA", "VITALGATE_KEEP_TEST_DATA", "VITALGATE_START_GATE", "VITALGATE_STRICT"})
+OTHER_ENV = frozenset(
+    {"VITALGATE_CONFIG", "VITALGATE_ECG_DATA", "VITALGATE_KEEP_TEST_DATA", "VITALGATE_START_GATE", "VITALGATE_STRICT"}
+)
 STACK_FILE = "stack.toml"
 
 

@@ -65,7 +65,11 @@ ALERT_MEMORY = Topic(
 )
 TICKS = Topic("patient.ticks", "partition", "Time, as records: one to every partition.", "internal")
 SETASIDE = Topic(
-    "worker.setaside", "none", "Records that made a worker fail, with their bytes and the error.", "internal", partitions=1
+    "worker.setaside",
+    "none",
+    "Records that made a worker fail, with their bytes and the error.",
+    "internal",
+    partitions=1,
 )
 AUDIT_INBOX = Topic("audit.inbox", "none", "Audit events on their way to the chain.", "internal", partitions=1)
 AUDIT = Topic("audit.events", "none", "The hash-chained audit trail.", partitions=1, forever=True)

@@ -150,5 +150,3 @@ def assemble(
     journal.note("speed", clock.speed)
     journal.note("players", {player.patient: player.role for player in members.players})
     return Fleet(list(devices.values()), clock, scenario.seconds, journal, planned)
-
-

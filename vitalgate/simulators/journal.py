@@ -115,8 +115,23 @@ class Journal:
         number = self._next
         self._next += 1
         self._messages.append(
-            (number, device, kind, patient, leaf, epoch, seq, made_us, 0, 0, 0, digest(payload),
-             len(payload), wire, note)
+            (
+                number,
+                device,
+                kind,
+                patient,
+                leaf,
+                epoch,
+                seq,
+                made_us,
+                0,
+                0,
+                0,
+                digest(payload),
+                len(payload),
+                wire,
+                note,
+            )
         )
         for place, item in enumerate(items):
             self._items.append(
