@@ -76,31 +76,50 @@ def newest(connection: Connection, pairs: Sequence[tuple[str, str]], since_us: i
     return found
 
 
+_BY_ORIGIN = """
+    SELECT k.n, r.device_id, r.metric, r.site, r.time, r.idx, r.retracted, r.value_num, r.value_code,
+           coalesce(r.comparator, ''), coalesce(r.absent, ''), coalesce(r.time_sent, r.time), NULL, 0
+    FROM unnest(%(device)s::text[], %(epoch)s::text[], %(ord)s::bigint[], %(item)s::integer[])
+         WITH ORDINALITY AS k (device, epoch, ord, item, n)
+    JOIN readings r ON r.device_id = k.device AND r.ord = k.ord AND r.item = k.item
+         AND (r.epoch = k.epoch OR r.epoch IS NULL) AND NOT r.derived
+"""
+#: Items that said what another had said before have no row of their own.
+_BY_SIGHTING = """
+    SELECT k.n, r.device_id, r.metric, r.site, r.time, r.idx, r.retracted, r.value_num, r.value_code,
+           coalesce(r.comparator, ''), coalesce(r.absent, ''), coalesce(r.time_sent, r.time), r.sightings,
+           CASE WHEN r.epoch = k.epoch THEN r.epoch_no ELSE 0 END
+    FROM unnest(%(device)s::text[], %(epoch)s::text[], %(ord)s::bigint[], %(item)s::integer[])
+         WITH ORDINALITY AS k (device, epoch, ord, item, n)
+    JOIN readings r ON r.device_id = k.device AND r.sightings IS NOT NULL AND k.ord = ANY (r.sightings)
+"""
+
+
 def by_origin(
     connection: Connection, items: Iterable[tuple[str, str, int, int]]
 ) -> dict[tuple[str, str, int, int], Found]:
-    """Stored readings by (device, epoch, seq, item)."""
+    """Stored readings by (device, epoch, seq, item), also those that became a sighting of an earlier row."""
     wanted = list(dict.fromkeys(items))
-    if not wanted:
-        return {}
-    rows = connection.execute(
-        """
-        SELECT k.n, r.device_id, r.metric, r.site, r.time, r.idx, r.retracted, r.value_num, r.value_code,
-               coalesce(r.comparator, ''), coalesce(r.absent, ''), coalesce(r.time_sent, r.time)
-        FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::integer[])
-             WITH ORDINALITY AS k (device, epoch, ord, item, n)
-        JOIN readings r ON r.device_id = k.device AND r.ord = k.ord AND r.item = k.item
-             AND r.epoch = k.epoch AND NOT r.derived
-        """,
-        (
-            [item[0] for item in wanted],
-            [item[1] for item in wanted],
-            [item[2] for item in wanted],
-            [item[3] for item in wanted],
-        ),
-    ).fetchall()
-    found = {}
-    for n, device, metric, site, time, idx, retracted, num, code, comparator, absent, sent in rows:
-        value = RETRACTED if retracted else Value(num, code, comparator, absent)
-        found[wanted[n - 1]] = Found((device, metric, site, micros(time), idx), value, micros(sent))
+    found: dict[tuple[str, str, int, int], Found] = {}
+    for query in (_BY_ORIGIN, _BY_SIGHTING):
+        asked = [item for item in wanted if item not in found]
+        if not asked:
+            break
+        rows = connection.execute(
+            query,
+            {
+                "device": [item[0] for item in asked],
+                "epoch": [item[1] for item in asked],
+                "ord": [item[2] for item in asked],
+                "item": [item[3] for item in asked],
+            },
+        ).fetchall()
+        for n, device, metric, site, time, idx, retracted, num, code, comparator, absent, sent, seen, epoch_no in rows:
+            item = asked[n - 1]
+            if seen is not None and not any(
+                key[1:] == item[2:] and (not epoch_no or key[0] == epoch_no) for key in unflat(seen)
+            ):
+                continue
+            value = RETRACTED if retracted else Value(num, code, comparator, absent)
+            found[item] = Found((device, metric, site, micros(time), idx), value, micros(sent))
     return found

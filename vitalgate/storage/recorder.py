@@ -293,7 +293,10 @@ class Recorder:
         self, batch: ValidatedBatch, refused: dict[int, str], error: psycopg.Error, *, fills: bool
     ) -> dict[int, str]:
         """The messages that make a batch fail, found by halving; all of it when no part fails alone."""
-        log.error("the database refuses a batch", extra={"partition": batch.partition, "sqlstate": error.sqlstate})
+        log.error(
+            "the database refuses a batch",
+            extra={"partition": batch.partition, "sqlstate": error.sqlstate, "constraint": error.diag.constraint_name},
+        )
         found: dict[int, str] = {}
 
         def search(offsets: list[int], fault: psycopg.Error) -> None:

@@ -40,17 +40,20 @@ _LOAD = """
 _UPDATE = f"""
     UPDATE waveforms SET time = %(new_time)s, first_sample = %(new_first)s, count = %(count)s, codec = %(codec)s,
         samples = %(samples)s, missing = %(missing)s, version = %(version)s, current = %(current)s,
-        sightings = %(sightings)s::bigint[]
+        sightings = %(sightings)s::bigint[], n_items = %(n_items)s
     WHERE {_KEY}
 """  # noqa: S608  constants only
 _COPY = f"""
-    INSERT INTO waveforms (device_id, channel, recording, epoch_no, ord, item, rate_num, rate_den, gain, baseline, unit,
-        flags, time_sent, offset_min, epoch, seq, received_at, skew_s, trace, message_id, raw_partition, raw_offset,
+    INSERT INTO waveforms (device_id, channel, recording, rate_num, rate_den, gain, baseline, unit, flags, time_sent,
+        offset_min, received_at, skew_s, trace, message_id, raw_partition, raw_offset, epoch, seq, epoch_no, ord, item,
         time, first_sample, count, codec, samples, missing, version, current, sightings, n_items)
-    SELECT device_id, channel, recording, epoch_no, ord, item, rate_num, rate_den, gain, baseline, unit,
-        flags, time_sent, offset_min, epoch, seq, received_at, skew_s, trace, message_id, raw_partition, raw_offset,
+    SELECT device_id, channel, recording, rate_num, rate_den, gain, baseline, unit, flags, time_sent,
+        offset_min, received_at, skew_s, trace, message_id, raw_partition, raw_offset,
+        CASE WHEN epoch_no = %(own_epoch_no)s THEN epoch END,
+        CASE WHEN %(own_epoch_no)s > 0 THEN %(own_ord)s::bigint END,
+        %(own_epoch_no)s, %(own_ord)s, %(own_item)s,
         %(new_time)s, %(new_first)s, %(count)s, %(codec)s, %(samples)s, %(missing)s, %(version)s, %(current)s,
-        %(sightings)s::bigint[], 0
+        %(sightings)s::bigint[], %(n_items)s
     FROM waveforms WHERE {_KEY}
 """  # noqa: S608  constants only
 _DELETE = f"DELETE FROM waveforms WHERE {_KEY}"  # noqa: S608  constants only
@@ -113,15 +116,19 @@ def rewrite(connection: Connection, line: Line, stored: Sequence[Stored], pieces
         if not parts:
             connection.execute(_DELETE, _named(line, row))
             continue
-        parts.sort(key=lambda part: -part.items)
+        # A row is named by its own item; at any sample an item is in one version only.
+        parts.sort(key=lambda part: (row.own not in part.seen, part.first))
         for part in parts[1:]:
-            connection.execute(_COPY, {**_named(line, row), **_columns(row, part)})
-        before = row.piece
-        head = parts[0]
-        if (before.first, before.samples, before.version, before.current, before.seen) != (
-            head.first, head.samples, head.version, head.current, head.seen,
-        ):  # fmt: skip
-            connection.execute(_UPDATE, {**_named(line, row), **_columns(row, head)})
+            own = row.own if row.own in part.seen else part.seen[0]
+            connection.execute(_COPY, {**_named(line, row), **_columns(row, part, own)})
+        if not _same(row.piece, parts[0]):
+            connection.execute(_UPDATE, {**_named(line, row), **_columns(row, parts[0], row.own)})
+
+
+def _same(a: Piece, b: Piece) -> bool:
+    return (a.first, a.samples, a.version, a.current, a.seen, a.items) == (
+        b.first, b.samples, b.version, b.current, b.seen, b.items,
+    )  # fmt: skip
 
 
 def _named(line: Line, row: Stored) -> dict[str, Any]:
@@ -131,15 +138,25 @@ def _named(line: Line, row: Stored) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _columns(row: Stored, part: Piece) -> dict[str, Any]:
+def _columns(row: Stored, part: Piece, own: Key) -> dict[str, Any]:
     codec, packed = pack(part.samples)
     shift = shift_us(part.first - row.piece.first, part.scale.rate_num, part.scale.rate_den)
     missing = cut_missing(row.missing, part.first - row.piece.first, part.size)
     return {
-        "new_time": row.time + timedelta(microseconds=shift), "new_first": part.first, "count": part.size,
-        "codec": codec, "samples": packed, "missing": missing or None, "version": part.version,
-        "current": part.current, "sightings": None if part.seen == (row.own,) else flat(part.seen),
-    }  # fmt: skip
+        "new_time": row.time + timedelta(microseconds=shift),
+        "new_first": part.first,
+        "count": part.size,
+        "codec": codec,
+        "samples": packed,
+        "missing": missing or None,
+        "version": part.version,
+        "current": part.current,
+        "sightings": None if part.seen == (own,) else flat(part.seen),
+        "n_items": part.items,
+        "own_epoch_no": own[0],
+        "own_ord": own[1],
+        "own_item": own[2],
+    }
 
 
 def shift_us(samples: int, rate_num: int, rate_den: int) -> int:

@@ -39,6 +39,7 @@ CREATE TABLE {data}.readings (
     CONSTRAINT readings_key PRIMARY KEY (device_id, metric, time, site, idx, version)
 ) {timed};
 CREATE INDEX readings_origin ON {data}.readings (device_id, ord);
+CREATE INDEX readings_seen ON {data}.readings (device_id) WHERE sightings IS NOT NULL;
 CREATE INDEX readings_raw ON {data}.readings USING brin (raw_offset) WITH (pages_per_range = 32, autosummarize = on);
 --@timed readings time segmentby=device_id,metric orderby=time,site,idx,version
 
