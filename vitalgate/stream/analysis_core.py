@@ -90,6 +90,8 @@ class AnalysisCore:
     def __init__(self) -> None:
         self._states: dict[Key, _State] = {}
         self._partition: dict[Key, int] = {}
+        self._moved: dict[Key, None] = {}
+        """Lines of which a block may have become ready since they were last looked at; in order."""
 
     # --- packets in ------------------------------------------------------------------------------------------------
 
@@ -149,6 +151,7 @@ class AnalysisCore:
             return
         state.offset = offset
         state.due.update(touched)
+        self._moved[key] = None
         if again:
             for block in touched:
                 state.published.pop(block, None)
@@ -179,21 +182,22 @@ class AnalysisCore:
         """Forget the lines of partitions that are no longer ours."""
         for key in [key for key, partition in self._partition.items() if partition in partitions]:
             del self._states[key], self._partition[key]
+            self._moved.pop(key, None)
 
     # --- blocks out ------------------------------------------------------------------------------------------------
 
     def go_idle(self, before_us: int) -> None:
         """Recordings from which nothing has come since ``before_us`` are finished with what there is."""
-        for state in self._states.values():
+        for key, state in self._states.items():
             if not state.idle and state.arrived_us < before_us:
                 state.idle = True
+                self._moved[key] = None
 
     def jobs(self) -> list[Job]:
         """What is due now, in runs of consecutive blocks."""
         found = []
-        for key, state in self._states.items():
-            if not state.due:
-                continue
+        for key in list(self._moved):
+            state = self._states[key]
             line, fs = state.line, key.fs
             if state.idle:
                 last = _block_of(line.high - 1, fs)
@@ -202,6 +206,8 @@ class AnalysisCore:
             ready = sorted(block for block in state.due if block <= last)
             if state.idle:
                 state.due.difference_update([block for block in state.due if block > last])
+            if not ready:
+                del self._moved[key]
             for run in _runs(ready):
                 if _start(run.start, fs) - detector.BEFORE_S * fs < line.floor:
                     # What is made anew from the database needs its neighbours too, for the rhythm across blocks.
@@ -377,6 +383,7 @@ class AnalysisCore:
         """Forget lines that have been finished and quiet since ``before_us``."""
         for key in [k for k, s in self._states.items() if s.idle and not s.due and s.arrived_us < before_us]:
             del self._states[key], self._partition[key]
+            self._moved.pop(key, None)
 
 
 def _believed(stretch: Stretch, beats: int) -> bool:

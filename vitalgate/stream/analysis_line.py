@@ -88,6 +88,10 @@ def packet_of(message: Message, waveform: Waveform) -> Packet | None:
     return Packet(first, first + len(samples), order, waveform.start_us, samples)
 
 
+def _first(packet: Packet) -> int:
+    return packet.first
+
+
 def _by_first(packet: Packet) -> tuple[int, tuple[int, int, int]]:
     return packet.first, packet.order
 
@@ -102,11 +106,14 @@ class Line:
         Below this sample memory may lack packets that have been seen or stored before; 0 when nothing was forgotten.
     high
         The sample after the newest.
+    longest
+        Samples of the longest packet so far.
     """
 
     key: Key
     floor: int = 0
     high: int = 0
+    longest: int = 0
     packets: list[Packet] = field(default_factory=list)
 
     def add(self, packet: Packet) -> bool:
@@ -116,6 +123,7 @@ class Line:
             return False
         insort(self.packets, packet, key=_by_first)
         self.high = max(self.high, packet.stop)
+        self.longest = max(self.longest, packet.stop - packet.first)
         return True
 
     def remove(self, packet: Packet) -> None:
@@ -142,8 +150,19 @@ class Line:
         return out
 
     def _overlapping(self, first: int, stop: int) -> list[Packet]:
-        end = bisect_right(self.packets, (stop,), key=lambda packet: (packet.first,))
-        return [packet for packet in self.packets[:end] if packet.stop > first and packet.first < stop]
+        low, end = self._reaching(first), bisect_right(self.packets, stop, key=_first)
+        return [packet for packet in self.packets[low:end] if packet.stop > first and packet.first < stop]
+
+    def _near(self, sample: int) -> list[Packet]:
+        """Packets among which the nearest to a sample is: those that cover it, the last before it, or the first."""
+        at = bisect_right(self.packets, sample, key=_first)
+        if not at:
+            return self.packets[: bisect_right(self.packets, self.packets[0].first, key=_first)] if self.packets else []
+        return self.packets[min(self._reaching(sample), at - 1) : at]
+
+    def _reaching(self, sample: int) -> int:
+        """Index before which no packet reaches beyond a sample."""
+        return bisect_right(self.packets, sample - self.longest, key=_first)
 
     def time_us(self, sample: int, further: Iterable[Packet] = ()) -> int:
         """Event time of a sample: by the packet that covers it, else by the one before it, else by the next.
@@ -153,12 +172,10 @@ class Line:
         ValueError
             When there is no packet at all.
         """
-        best: Packet | None = None
-        for packet in [*further, *self.packets]:
-            if best is None or _nearness(packet, sample) > _nearness(best, sample):
-                best = packet
-        if best is None:
+        candidates = [*further, *self._near(sample)]
+        if not candidates:
             raise ValueError(f"{self.key}: no packet tells the time of sample {sample}")
+        best = max(candidates, key=lambda packet: _nearness(packet, sample))
         return best.start_us + (sample - best.first) * self.key.rate_den * 1_000_000 // self.key.rate_num
 
 
