@@ -29,7 +29,7 @@ def send(kafka: KafkaSettings, topic: topics.Topic, numbers: range, rate: float 
     producer.flush()
 
 
-def wait_for(check: Callable[[], bool], seconds: float = 20.0) -> None:
+def wait_for(check: Callable[[], bool], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < end, f"not within {seconds} s"

@@ -28,8 +28,10 @@ from vitalgate.stream.buffer import Buffer
 from vitalgate.stream.delivery import Delivery
 from vitalgate.stream.errors import TransientError
 from vitalgate.stream.faust_app import RunConsumer, make_app, make_channel
+from vitalgate.stream.lag import report_lag
 from vitalgate.stream.partitions import check_partitions
 from vitalgate.stream.producer import Producer
+from vitalgate.stream.slot_watch import SlotWatch
 from vitalgate.stream.worker import Context, Record, Worker
 from vitalgate.telemetry import metrics
 from vitalgate.telemetry.health import Health, serve_health
@@ -40,7 +42,6 @@ log = logging.getLogger(__name__)
 EXIT_UNEXPECTED = 3
 #: Each part of an orderly end is cut off after this long: the batch in hand, the worker's own stop, the last commit.
 GRACE_S = 0.6
-LAG_EVERY_S = 2.0
 #: An event loop that stood still this long makes the process unhealthy.
 STALLED_S = 30.0
 #: What a record weighs in the buffer beside its value.
@@ -51,6 +52,9 @@ def run(worker: Worker, settings: Settings, slot: str | None = None) -> NoReturn
     """Run until SIGTERM or SIGINT (exit status 0) or until something unexpected happens (3)."""
     slot = settings.worker.slot if slot is None else slot
     start_logging(f"{worker.name}-{slot}", settings.log)
+    # Faust tells of each of its parts, and complains when a commit waits for a large batch.
+    for noisy, level in (("vitalgate.stream.faust_app", logging.WARNING), ("mode.timers", logging.ERROR)):
+        logging.getLogger(noisy).setLevel(level)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     loop = asyncio.new_event_loop()
     try:
@@ -94,6 +98,7 @@ class _Harness:
         self.drain: asyncio.Task[None] | None = None
         self.stopping = False
         self.beat = time.monotonic()
+        self.slot_watch = SlotWatch(worker.name, slot)
 
     # --- start and end ------------------------------------------------------------------------------------------
 
@@ -107,6 +112,7 @@ class _Harness:
             None if self.assigned_round == self.round else "waiting for Kafka to assign partitions"
         )
         self.health.ready["handling"] = lambda: self.delivery.trouble
+        self.health.ready["slot"] = self.slot_watch.trouble
         serve_health(self.health, self.settings.health)
         self.producer = Producer(self.settings.kafka, client_id=f"vitalgate-{self.worker.name}-{self.slot}")
         stopped = loop.create_task(stop.wait(), name="stop")
@@ -136,7 +142,7 @@ class _Harness:
             app.in_worker = True
             self.drain = tasks.create_task(self._drain(), name="drain")
             tasks.create_task(self._faust(), name="faust")
-            tasks.create_task(self._lag(), name="lag")
+            tasks.create_task(report_lag(app, worker.name, self.names, self.acker), name="lag")
 
     async def _faust(self) -> None:
         app: Any = self.app
@@ -223,6 +229,7 @@ class _Harness:
             self.buffer.clear()
         self.assigned_round = self.round
         self.buffer.wake()
+        self.slot_watch.assigned()
         log.info("partitions", extra={"worker": self.worker.name, "assigned": sorted(self.assigned)})
 
     # --- from the buffer to the worker --------------------------------------------------------------------------
@@ -312,23 +319,3 @@ class _Harness:
     def _stalled(self) -> str | None:
         stood = time.monotonic() - self.beat
         return f"the event loop has stood still for {stood:.0f} s" if stood > STALLED_S else None
-
-    async def _lag(self) -> None:
-        seen: set[TP] = set()
-        while True:
-            await asyncio.sleep(LAG_EVERY_S)
-            consumer = self.app.consumer
-            try:
-                partitions = set(consumer.assignment())
-                ends = await consumer.highwaters(*partitions) if partitions else {}
-                for tp in seen - partitions:
-                    metrics.WORKER_LAG.remove(self.worker.name, self.names[tp.topic], str(tp.partition))
-                seen = partitions
-                for tp in partitions:
-                    name = self.names[tp.topic]
-                    at = self.acker.next(name, tp.partition)
-                    at = await consumer.position(tp) if at is None else at
-                    lag = max(0, ends.get(tp, 0) - (at or 0))
-                    metrics.WORKER_LAG.labels(self.worker.name, name, str(tp.partition)).set(lag)
-            except Exception as error:
-                log.debug("lag unknown", extra={"error": repr(error)})
