@@ -6,6 +6,7 @@ outbox ids rise in the order of the changes.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -62,7 +63,7 @@ class Registry:
                 connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 2))", (self._schema,))
                 yield connection
         except psycopg.errors.ForeignKeyViolation as error:
-            raise StorageError(f"{error.diag.message_detail or error}") from error
+            raise StorageError(_not_known(error)) from error
 
     # --- patients ---------------------------------------------------------------------------------------------------
 
@@ -323,3 +324,13 @@ class Registry:
             for (patient,) in connection.execute("SELECT patient_id FROM patients ORDER BY patient_id").fetchall():
                 outbox.tell_patient(connection, patient, self._schema)
         return self.outbox(limit=1_000_000)
+
+
+def _not_known(error: psycopg.errors.ForeignKeyViolation) -> str:
+    """What a reference to something that is not there means to a person."""
+    detail = error.diag.message_detail or str(error)
+    found = re.match(r"Key \((patient|device)_id\)=\((.*)\) is not present", detail)
+    if found is None:
+        return detail
+    what, name = found.groups()
+    return f"no {what} {name!r}; add it first with `vitalgate {what} add`"
