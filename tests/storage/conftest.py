@@ -80,6 +80,9 @@ def empty(settings: DatabaseSettings) -> None:
         for (name,) in rows:
             if name not in _KEPT:
                 connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(f"{settings.db_schema}_data", name)))
+        if settings.timescale == "on":
+            for name in ("readings_quarter", "readings_minute"):
+                connection.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier(f"{settings.db_schema}_data", name)))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 
 from confluent_kafka import KafkaException, Producer
 
+from vitalgate.config.kafka_client import producer_options
 from vitalgate.config.settings import DatabaseSettings, KafkaSettings
 from vitalgate.config.topics import RAW, full
 from vitalgate.devices.reasons import Reason
@@ -172,13 +173,9 @@ class DeadLetters:
             }
             sent = [dead for dead in chosen if dead.id in locked]
             producer = Producer(
-                {
-                    "bootstrap.servers": kafka.bootstrap, "enable.idempotence": True, "acks": "all",
-                    "partitioner": "murmur2_random", "compression.type": "lz4", "log_level": 0,
-                    "message.max.bytes": 4_194_304, "message.timeout.ms": round(timeout_s * 1000),
-                    "error_cb": lambda _: None,
-                }
-            )  # fmt: skip
+                producer_options(kafka, "vitalgate-replay")
+                | {"message.timeout.ms": round(timeout_s * 1000), "log_level": 0, "error_cb": lambda _: None}
+            )
             try:
                 for dead in sent:
                     producer.produce(

@@ -96,7 +96,7 @@ def _run(connection: Connection, where: Names, settings: DatabaseSettings) -> Ou
         started = time.monotonic()
         with connection.transaction():
             if form == "timescale":
-                connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+                connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb SCHEMA public")
             _apply(connection, where, migration, form, settings)
             connection.execute(
                 "INSERT INTO migrations (number, name, checksum, took_ms) VALUES (%s, %s, %s, %s)",

@@ -1,6 +1,6 @@
 -- Who and what: patients, devices, assignments, and the outbox through which changes reach the registry topics.
 
-CREATE EXTENSION IF NOT EXISTS btree_gist;
+CREATE EXTENSION IF NOT EXISTS btree_gist SCHEMA public;
 
 CREATE TABLE {data}.patients (
     patient_id  text PRIMARY KEY CHECK (patient_id <> ''),
