@@ -8,8 +8,11 @@ from typing import Any
 
 from vitalgate.scoring import databases
 from vitalgate.scoring.beats import score_beats
+from vitalgate.scoring.classes import score_classes
 from vitalgate.scoring.databases import Database, DatabaseError
 from vitalgate.scoring.detectors import OURS
+from vitalgate.scoring.fibrillation import score_fibrillation
+from vitalgate.scoring.strips import score_strips
 
 Progress = Callable[[str], None]
 
@@ -31,7 +34,13 @@ def score_folder(
     ours = detector_name == OURS
     if kind in (Database.MIT_BIH, Database.NOISE_STRESS, Database.LUDB):
         document["beats"] = score_beats(folder, lead, detector_name, stream)
-    elif not ours:
+    if ours and kind is Database.MIT_BIH:
+        document |= score_classes(folder)
+    if ours and kind in (Database.MIT_BIH, Database.AFDB):
+        document["af"] = score_fibrillation(folder)
+    if ours and kind is Database.CINC_2017:
+        document["strips"] = score_strips(folder)
+    if not ours and "beats" not in document:
         raise DatabaseError(f"{folder} holds {kind}, which scores no beat detector; leave --detector out")
     return document
 

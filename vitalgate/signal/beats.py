@@ -40,8 +40,9 @@ AFTER_S = 8.0
 #: About this many bins (signals x time) are worked on at once, so that they stay in the processor's cache.
 _PASS_BINS = 65_000
 
+#: Blocks of this length on the absolute grid tell the level of the QRS complexes: the longest period of any step.
+GRID_S = 1.3
 _APART_S = 0.2
-_BLOCK_S = 1.3
 _BLOCKS_BEFORE, _BLOCKS_AFTER = 4, 2
 _LEVEL_SHARE = 0.32
 _NOISE_TIMES, _NOISE_MOST = 1.8, 0.8
@@ -145,7 +146,7 @@ def _one_pass(
         feature = np.nan_to_num(median(np.where(present, apart, np.float32(np.nan)).T))[np.newaxis].astype(np.float32)
         present = np.asarray(present.any(axis=0, keepdims=True))
     rows, cols = local_maxima(feature, plan.bins(_APART_S), _FLOOR_MV)
-    size = plan.bins(_BLOCK_S)
+    size = plan.bins(GRID_S)
     level, noise = block_levels(feature, present, origin, size, _BLOCKS_BEFORE, _BLOCKS_AFTER)
     block = (cols + origin) // size - origin // size
     # One increasing key for all signals: neighbours are found by one sorted search, and never across signals.
