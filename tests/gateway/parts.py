@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from vitalgate.cli import cli
 from vitalgate.config import topics
@@ -264,7 +264,7 @@ class Edge:
             parts = source.list_topics(name, timeout=10).topics[name].partitions
             ends = {}
             for part in parts:
-                low, high = source.get_watermark_offsets(TopicPartition(name, part), timeout=10, cached=False)
+                low, high = until(lambda part=part: _ends(source, name, part), 10, "a leader of the partition")
                 if high > low:
                     ends[part] = high
             source.assign([TopicPartition(name, part, 0) for part in ends])
@@ -282,6 +282,14 @@ class Edge:
             return out
         finally:
             source.close()
+
+
+def _ends(source: Consumer, name: str, partition: int) -> tuple[int, int] | None:
+    try:
+        low, high = source.get_watermark_offsets(TopicPartition(name, partition), timeout=10, cached=False)
+    except KafkaException:  # a topic that has just been made has no leader for a moment
+        return None
+    return low, high
 
 
 def numbers(edge: Edge) -> list[int]:

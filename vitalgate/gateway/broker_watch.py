@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vitalgate.config.settings import MqttSettings
 from vitalgate.gateway import wire
-from vitalgate.gateway.link import Address, Link, LinkDown, WrongVersion, backoff
+from vitalgate.gateway.link import Address, Link, LinkDown, WrongVersion, backoff, service_client_id
 from vitalgate.telemetry import metrics
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,8 @@ class BrokerWatch:
 
     def __init__(self, mqtt: MqttSettings, password: str, *, name: str = "vg-registrar-watch") -> None:
         self._bound = mqtt.max_queued_bytes
-        self._address = Address(mqtt.host, mqtt.port, name, mqtt.admin_username, password, clean=True)
+        client = service_client_id(name, password)
+        self._address = Address(mqtt.host, mqtt.port, client, mqtt.admin_username, password, clean=True)
         self._log = LogTail(Path(mqtt.log_file)) if mqtt.log_file else None
         self._stop = threading.Event()
         self._alarmed = False

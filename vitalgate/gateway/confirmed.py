@@ -10,6 +10,7 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from vitalgate.config import topics
+from vitalgate.config.kafka_client import producer_options
 from vitalgate.config.settings import KafkaSettings
 
 Headers = list[tuple[str, str | bytes | None]]
@@ -39,15 +40,8 @@ class ConfirmedProducer:
         self._kafka = kafka
         self._timeout_s = timeout_s
         self._producer = Producer(
-            {
-                "bootstrap.servers": kafka.bootstrap,
-                "client.id": client_id,
-                "enable.idempotence": True,
-                "acks": "all",
-                "partitioner": "murmur2_random",
-                "linger.ms": kafka.linger_ms,
-                "compression.type": "lz4",
-                "message.max.bytes": 4_000_000,
+            producer_options(kafka, client_id)
+            | {
                 "message.timeout.ms": int(timeout_s * 1000),
                 "logger": logging.getLogger("librdkafka"),
             }

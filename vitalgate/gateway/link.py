@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import select
 import socket
@@ -43,6 +44,15 @@ class Address:
     receive_maximum: int = 65_535
     limit: int = 1_048_576
     """Payload bytes above which a message arrives cut (`wire.Parser`)."""
+
+
+def service_client_id(name: str, password: str) -> str:
+    """A fixed client id that only somebody who knows the service's password can guess.
+
+    MQTT lets any user who may connect take over a session by using its client id, and a device that did so to a
+    gateway would throw away what is queued for it.
+    """
+    return f"{name}-{hashlib.blake2b(password.encode(), digest_size=5, person=b'vg-client-id').hexdigest()}"
 
 
 def backoff(first: float = 0.2, cap: float = 10.0) -> Iterator[float]:
@@ -181,6 +191,12 @@ class Link:
         """Ask for topics; returns the packet identifier that SUBACK will carry."""
         mid = self.next_mid()
         self.send(wire.subscribe(mid, filters, version=self.version, qos=qos, live=live, no_local=no_local))
+        return mid
+
+    def unsubscribe(self, filters: list[str]) -> int:
+        """Ask for topics no more; returns the packet identifier that UNSUBACK will carry."""
+        mid = self.next_mid()
+        self.send(wire.unsubscribe(mid, filters, version=self.version))
         return mid
 
     def goodbye(self, *, session_expiry_s: int | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from vitalgate.config.settings import Settings
-from vitalgate.gateway.link import Address
+from vitalgate.gateway.link import Address, service_client_id
 
 #: How often consumed offsets are committed.
 COMMIT_S = 0.5
@@ -20,7 +20,7 @@ class NotifierFailed(Exception):
 def address(settings: Settings, password: str, part: str) -> Address:
     """Where one part of the notifier connects, under its own client id."""
     mqtt = settings.mqtt
-    client = f"vg-notifier-{part}-{settings.worker.slot}"
+    client = service_client_id(f"vg-notifier-{part}-{settings.worker.slot}", password)
     return Address(mqtt.host, mqtt.port, client, mqtt.username, password, clean=True)
 
 

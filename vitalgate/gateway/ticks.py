@@ -12,6 +12,7 @@ import orjson
 from confluent_kafka import KafkaException, Producer
 
 from vitalgate.config import topics
+from vitalgate.config.kafka_client import producer_options
 from vitalgate.config.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
@@ -40,12 +41,8 @@ class Ticker:
         self.last = 0.0
         """When the last tick was sent, by the monotonic clock."""
         self._producer = Producer(
-            {
-                "bootstrap.servers": kafka.bootstrap,
-                "client.id": "vg-ticks",
-                "enable.idempotence": True,
-                "acks": "all",
-                "partitioner": "murmur2_random",
+            producer_options(kafka, "vg-ticks")
+            | {
                 "linger.ms": 0,
                 "message.timeout.ms": 10_000,
                 "logger": logging.getLogger("librdkafka"),

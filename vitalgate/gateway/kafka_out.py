@@ -1,0 +1,215 @@
+"""Records to Kafka, counted from the moment they are taken until Kafka has acknowledged them.
+
+One thread takes and produces, another polls the delivery reports. Each counter has one writer: their difference is
+what is pending, and its bound is what keeps the gateway's memory flat.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from vitalgate.config import topics
+from vitalgate.config.settings import Settings
+from vitalgate.gateway import wire
+from vitalgate.telemetry import metrics
+
+log = logging.getLogger(__name__)
+
+#: A producer that gets nothing acknowledged this long while Kafka answers is wedged: the supervisor starts us anew.
+WEDGED_S = 60.0
+STALLED_S = 5.0
+#: Counted for each message beside its payload: topic, headers, librdkafka's and our bookkeeping.
+OVERHEAD = 512
+Headers = list[tuple[str, str | bytes | None]]
+
+
+class Entry:
+    """One message under way to Kafka."""
+
+    __slots__ = ("done", "mid", "out", "size")
+
+    def __init__(self, out: KafkaOut, mid: bytes, size: int) -> None:
+        self.out = out
+        self.mid = mid
+        """MQTT packet identifier; empty at QoS 0."""
+        self.size = size
+        self.done = False
+
+    def delivered(self, error: KafkaError | None, message: Any) -> None:
+        """Kafka's delivery report, on the polling thread."""
+        if error is not None:
+            self.out.undelivered(error, self, message)
+            return
+        self.done = True
+        self.out.done_bytes += self.size
+        self.out.done_count += 1
+
+
+class KafkaOut:
+    """An idempotent producer for device.raw with bounds.
+
+    Parameters
+    ----------
+    on_progress
+        Called on the polling thread after each round in which Kafka acknowledged something.
+    """
+
+    def __init__(self, settings: Settings, on_progress: Callable[[], None]) -> None:
+        kafka = settings.kafka
+        self.topic = topics.full(topics.RAW, kafka)
+        self.failure: str | None = None
+        """Why the process has to end, once it has to."""
+        self.taken_bytes = self.taken_count = 0
+        self.done_bytes = self.done_count = 0
+        self.room = threading.Event()
+        """Set when something was acknowledged, or failed."""
+        self.max_bytes = settings.gateway.max_pending_bytes
+        self._max_count = kafka.max_pending
+        self._on_progress = on_progress
+        self._polling = True
+        self._progress = time.monotonic()
+        self._answers_since: float | None = None
+        self._next_probe = 0.0
+        self._producer = Producer(
+            {
+                "bootstrap.servers": kafka.bootstrap,
+                "client.id": f"vg-gateway-{settings.gateway.slot}",
+                "enable.idempotence": True,
+                "acks": "all",
+                "partitioner": "murmur2_random",
+                "linger.ms": kafka.linger_ms,
+                "compression.type": "lz4",
+                "message.max.bytes": 4_000_000,
+                # Never give a message up: it stays unacknowledged, and the bounds keep what waits small.
+                "message.timeout.ms": 0,
+                "queue.buffering.max.messages": self._max_count + settings.mqtt.receive_maximum,
+                "queue.buffering.max.kbytes": 2 * self.max_bytes // 1024 + 8192,
+                "error_cb": self._error,
+                "logger": logging.getLogger("librdkafka"),
+            }
+        )
+        self._thread = threading.Thread(target=self._poll, name="kafka-poll", daemon=True)
+
+    def start(self) -> None:
+        """Begin to poll delivery reports."""
+        self._thread.start()
+
+    def full(self) -> bool:
+        """Whether a bound is reached, so that nothing more may be taken."""
+        return (
+            self.taken_bytes - self.done_bytes >= self.max_bytes
+            or self.taken_count - self.done_count >= self._max_count
+        )
+
+    def pending(self) -> int:
+        """Messages taken that Kafka has not acknowledged."""
+        return self.taken_count - self.done_count
+
+    def take(self, mid: bytes, size: int) -> Entry:
+        """Count a message as taken."""
+        self.taken_bytes += size + OVERHEAD
+        self.taken_count += 1
+        return Entry(self, mid, size + OVERHEAD)
+
+    def produce(self, entry: Entry, payload: bytes, key: bytes, headers: Headers, stop: threading.Event) -> None:
+        """Hand a message to Kafka; waits while librdkafka's own queue is full."""
+        while True:
+            try:
+                self._producer.produce(self.topic, payload, key, headers=headers, on_delivery=entry.delivered)
+                return
+            except BufferError:
+                if self.failure is not None or stop.is_set():
+                    return  # it stays with the broker
+                self.room.clear()
+                self.room.wait(0.1)
+            except KafkaException as error:
+                self.fail(f"Kafka's producer refused a record: {error}")
+                return
+
+    def undelivered(self, error: KafkaError, entry: Entry, message: Any) -> None:
+        """A record that Kafka refused for good. Never acknowledged, so the broker keeps it."""
+        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and len(message.value()) > wire.OVERSIZE_KEEP:
+            # The topic's own limit is below ours: go on as with any oversize payload.
+            self._producer.produce(
+                self.topic,
+                message.value()[: wire.OVERSIZE_KEEP],
+                message.key(),
+                headers=[*message.headers(), ("oversize", b"%d" % len(message.value()))],
+                on_delivery=entry.delivered,
+            )
+            return
+        self.fail(f"Kafka did not take a record: {error}")
+
+    def fail(self, text: str) -> None:
+        """Note why the process has to end."""
+        if self.failure is None:
+            self.failure = text
+            log.error("gateway cannot go on", extra={"detail": text})
+        self.room.set()
+
+    def stalled(self) -> str | None:
+        """For readiness: None, or for how long Kafka has acknowledged nothing of what is pending."""
+        waited = time.monotonic() - self._progress
+        return f"Kafka has acknowledged nothing for {waited:.0f} s" if waited > STALLED_S else None
+
+    def drain(self, seconds: float) -> None:
+        """Wait until Kafka has what was taken, at most this long, then give up what is left and stop polling."""
+        until = time.monotonic() + seconds
+        if self.failure is None:
+            self._producer.flush(seconds)
+        while self.pending() and time.monotonic() < until and self.failure is None:
+            time.sleep(0.01)
+        self._polling = False
+        self._thread.join(1.0)
+
+    def close(self) -> None:
+        """Forget what is pending, so that the process can end."""
+        self._producer.purge()
+
+    def _error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self.fail(f"fatal error of Kafka's producer: {error}")
+        else:
+            log.warning("Kafka", extra={"detail": str(error)})
+
+    def _poll(self) -> None:
+        last = self.done_count
+        while self._polling:
+            try:
+                self._producer.poll(0.1)
+            except KafkaException as error:  # a fatal producer error surfaces here as well
+                self.fail(f"Kafka's producer failed: {error}")
+            if self.done_count != last:
+                last = self.done_count
+                self._progress = time.monotonic()
+                self._answers_since = None
+                self._on_progress()
+                self.room.set()
+            self._watch()
+
+    def _watch(self) -> None:
+        """Gauges, and the watch for a wedged producer; cheap, called after every poll."""
+        now = time.monotonic()
+        pending = self.pending()
+        metrics.PENDING.set(pending)
+        metrics.PENDING_BYTES.set(self.taken_bytes - self.done_bytes)
+        if pending == 0:
+            self._progress = now
+            self._answers_since = None
+        elif now - self._progress > STALLED_S and now >= self._next_probe:
+            self._next_probe = now + STALLED_S
+            try:
+                self._producer.list_topics(self.topic, timeout=0.5)
+            except KafkaException:
+                self._answers_since = None
+                return
+            if self._answers_since is None:
+                self._answers_since = now
+            elif now - self._answers_since > WEDGED_S:
+                self.fail(f"Kafka answers but has acknowledged nothing for {now - self._progress:.0f} s")
