@@ -154,6 +154,24 @@ def test_a_correction_that_moves_the_time_takes_the_old_one_back(
     assert ledger.read(database).balanced
 
 
+@pytest.mark.parametrize("by", ["item", "time"])
+@pytest.mark.parametrize("first", [False, True])
+def test_a_correction_that_moves_the_time_may_come_in_the_same_batch(
+    recorder: Recorder, query: Query, database: DatabaseSettings, by: str, first: bool
+) -> None:
+    log = Log()
+    corrects = Corrects("e1", 1, 0) if by == "item" else Corrects(time_us=T0)
+    offsets = {}
+    for seq in (2, 1) if first else (1, 2):
+        item = reading(97) if seq == 1 else reading(97, time_us=T0 + SECOND, corrects=corrects)
+        offsets[seq] = log.message(seq=seq, readings=[item])
+    applied = recorder.apply(log.batch(*sorted(offsets.values(), key=lambda message: message.offset)))
+    assert (applied.stored, applied.derived, applied.dead_lettered) == (2, 1, 0)
+    assert _versions(query) == [(1, 97.0, False, False), (2, None, True, True)]
+    assert query("SELECT value FROM v.readings_current") == [(97.0,)]
+    assert ledger.read(database).balanced
+
+
 def test_a_retraction_is_the_last_version(recorder: Recorder, query: Query, database: DatabaseSettings) -> None:
     log = Log()
     recorder.apply(log.batch(log.message(seq=1, readings=[reading(97)])))
