@@ -152,7 +152,7 @@ def test_the_supports_of_the_steps_add_up_to_less_than_is_promised() -> None:
         reach = (len(plan.taps) // 2 + plan.smooth) / plan.rate
         feature = (len(plan.taps) // 2 + plan.smooth // 2) / plan.rate + 2 * reach
         slack = 4 / plan.rate + beats._SNAP_S
-        ahead = beats._GAP_AHEAD_S + max((beats._BLOCKS_AFTER + 1) * beats._BLOCK_S, beats._APART_S) + feature
+        ahead = beats._GAP_AHEAD_S + max((beats._BLOCKS_AFTER + 1) * beats.GRID_S, beats._APART_S) + feature
         assert ahead + slack <= beats.AFTER_S
-        back = beats._GAP_BACK_S + beats._RR_BACK_S + (beats._BLOCKS_BEFORE + 1) * beats._BLOCK_S + feature
+        back = beats._GAP_BACK_S + beats._RR_BACK_S + (beats._BLOCKS_BEFORE + 1) * beats.GRID_S + feature
         assert back + slack <= beats.BEFORE_S

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 _RESULTS_S = max(HRV_BLOCKS.values()) * detector.BLOCK_S
 #: A line that has been finished and quiet for so long is forgotten.
 _RETIRE_S = 600
+#: Jobs of so many lines are worked out at once: that costs a fraction of one by one.
+_TOGETHER = 32
 #: A database that did not answer is left alone for so long.
 _HISTORY_PAUSE_S = 5.0
 
@@ -132,18 +134,26 @@ class Analysis(Worker):
 
     async def _publish_due(self) -> None:
         self.stale = True
+        jobs: list[tuple[Job, list[Packet]]] = []
         for job in self.core.jobs():
-            await asyncio.sleep(0)  # heartbeats go on while a backlog is worked off
             further: list[Packet] = []
             if not job.complete:
                 read = await self._history(job)
                 if read is None:
                     continue  # stays due; the next tick asks again
                 further = read
-            beats, features = self.core.run(job, further)
-            await self._publish(beats, features)
+            jobs.append((job, further))
+            if len(jobs) == _TOGETHER or not job.complete:
+                await self._work_out(jobs)
+                jobs = []
+        await self._work_out(jobs)
         await self.context.producer.flush_batch()
         self.stale = False
+
+    async def _work_out(self, jobs: list[tuple[Job, list[Packet]]]) -> None:
+        if jobs:
+            await asyncio.sleep(0)  # heartbeats go on while a backlog is worked off
+            await self._publish(*self.core.run_together(jobs))
 
     async def _history(self, job: Job) -> list[Packet] | None:
         if time.monotonic() < self.history_again:

@@ -8,7 +8,7 @@ not given out again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from vitalgate.devices.records import Message, Waveform
 from vitalgate.signal import beats as detector
-from vitalgate.signal.quality import Grade, Reason, Stretch, signal_quality
+from vitalgate.signal.apart import Piece, find_beats_apart, quality_apart
+from vitalgate.signal.quality import Grade, Reason, Stretch
 from vitalgate.signal.rhythm import MISSING_S
 from vitalgate.stream.analysis_features import HRV_BLOCKS, FeatureResult, block_features, window_features
 from vitalgate.stream.analysis_line import Key, Line, Packet, packet_of
@@ -69,6 +70,9 @@ class Job:
     stop: int
     complete: bool
     """False: memory does not reach back to ``first``; the samples before ``floor`` are in the database."""
+
+
+Results = tuple[list[BeatsResult], list[FeatureResult]]
 
 
 @dataclass
@@ -217,29 +221,37 @@ class AnalysisCore:
                 found.append(Job(key, run, first, stop, complete=first >= line.floor))
         return found
 
-    def run(self, job: Job, further: Iterable[Packet] = ()) -> tuple[list[BeatsResult], list[FeatureResult]]:
+    def run(self, job: Job, further: Iterable[Packet] = ()) -> Results:
         """Work a job out; ``further`` are its samples from the database. Only what changed is given back."""
-        state = self._states.get(job.key)
-        if state is None:
-            return [], []
-        further = list(further)
-        line, fs = state.line, job.key.fs
+        return self.run_together([(job, list(further))])
+
+    def run_together(self, jobs: Sequence[tuple[Job, list[Packet]]]) -> Results:
+        """Work out jobs with their samples from the database, those of one rate in one pass over the signals."""
+        by_rate: dict[float, list[tuple[Job, list[Packet]]]] = {}
+        for job, further in jobs:
+            if job.key in self._states:
+                by_rate.setdefault(job.key.fs, []).append((job, further))
+        beats: list[BeatsResult] = []
+        features: list[FeatureResult] = []
+        for fs, alike in by_rate.items():
+            pieces = [self._piece(job, further) for job, further in alike]
+            blocks = _work_out(pieces, [job.blocks for job, _ in alike], fs)
+            for (job, further), worked_out in zip(alike, blocks, strict=True):
+                own_beats, own_features = self._conclude(job, further, worked_out)
+                beats += own_beats
+                features += own_features
+        return beats, features
+
+    def _piece(self, job: Job, further: list[Packet]) -> Piece:
+        line, fs = self._states[job.key].line, job.key.fs
         if not job.complete and all(packet.first >= line.floor for packet in further):
             line.floor = 0  # nothing was there before what is in memory
         samples = line.window(job.first, job.stop, further)
-        start, stop = _start(job.blocks.start, fs), _start(job.blocks.stop, fs)
-        [found] = detector.find_beats(samples, fs, job.first, start, stop)
-        [grades] = signal_quality(samples, fs, job.first, start, stop)
-        quality = {stretch.onset: stretch for stretch in grades}
-        for block in job.blocks:
-            low, high = _start(block, fs), _start(block + 1, fs)
-            own, stretch = found[(found >= low) & (found < high)], quality.get(low)
-            state.blocks[block] = Block(
-                beats=own,
-                present=~np.isnan(samples[low - job.first : high - job.first]),
-                quality="" if stretch is None else str(stretch.grade.value),
-                believed=stretch is None or _believed(stretch, len(own)),
-            )
+        return Piece(samples, job.first, _start(job.blocks.start, fs), _start(job.blocks.stop, fs))
+
+    def _conclude(self, job: Job, further: list[Packet], blocks: dict[int, Block]) -> Results:
+        state = self._states[job.key]
+        state.blocks.update(blocks)
         beats = self._beats(state, job.blocks, further)
         features = self._features(state, job.blocks, further)
         state.due.difference_update(job.blocks)
@@ -384,6 +396,28 @@ class AnalysisCore:
         for key in [k for k, s in self._states.items() if s.idle and not s.due and s.arrived_us < before_us]:
             del self._states[key], self._partition[key]
             self._moved.pop(key, None)
+
+
+def _work_out(pieces: list[Piece], blocks: list[range], fs: float) -> list[dict[int, Block]]:
+    """The blocks of each piece."""
+    beats = find_beats_apart(pieces, fs)
+    cut = [
+        (low, piece.samples[low - piece.first : _start(block + 1, fs) - piece.first])
+        for piece, own in zip(pieces, blocks, strict=True)
+        for block in own
+        for low in (_start(block, fs),)
+    ]
+    graded = iter(zip(cut, quality_apart(cut, fs), strict=True))
+    found: list[dict[int, Block]] = []
+    for at, own in zip(beats, blocks, strict=True):
+        found.append({})
+        for block in own:
+            (low, samples), stretch = next(graded)
+            inside = at[(at >= low) & (at < low + len(samples))]
+            found[-1][block] = Block(
+                inside, ~np.isnan(samples), str(stretch.grade.value), _believed(stretch, len(inside))
+            )
+    return found
 
 
 def _believed(stretch: Stretch, beats: int) -> bool:
