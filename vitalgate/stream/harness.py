@@ -23,6 +23,7 @@ from faust.types import TP
 
 from vitalgate.config.settings import Settings
 from vitalgate.config.topics import full
+from vitalgate.stream import thrift
 from vitalgate.stream.acks import Acker
 from vitalgate.stream.buffer import Buffer
 from vitalgate.stream.delivery import Delivery
@@ -55,6 +56,7 @@ def run(worker: Worker, settings: Settings, slot: str | None = None) -> NoReturn
     # Faust tells of each of its parts, and complains when a commit waits for a large batch.
     for noisy, level in (("vitalgate.stream.faust_app", logging.WARNING), ("mode.timers", logging.ERROR)):
         logging.getLogger(noisy).setLevel(level)
+    thrift.install()
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     loop = asyncio.new_event_loop()
     try:

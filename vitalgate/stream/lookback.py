@@ -38,6 +38,7 @@ def reader_configuration(kafka: KafkaSettings) -> dict[str, object]:
         "reconnect.backoff.max.ms": 1000,
         "queued.max.messages.kbytes": 16 * 1024,
         "log.connection.close": False,
+        "log_level": 2,
     }
 
 
