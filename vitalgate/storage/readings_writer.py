@@ -67,7 +67,7 @@ class ReadingsWriter:
         ]
         if not names:
             return
-        several = _several(names)
+        several = _several(names) | _corrected(work.messages)
         newest = self._warm(connection, names)
         waiting = pending.of_devices(connection, {name[0] for name in names})
         fast: list[bytes] = []
@@ -160,6 +160,26 @@ def _several(names: Sequence[Name]) -> set[Name]:
             twice.add(name)
         seen.add(name)
     return twice
+
+
+def _corrected(messages: Sequence[Message]) -> set[Name]:
+    """The measurements of this batch that its corrections speak of, by their time or by the item they came as."""
+    found: set[Name] = set()
+    places: set[pending.Target] = set()
+    for message in messages:
+        for r in message.readings:
+            if (corrects := r.corrects) is None:
+                continue
+            if corrects.time_us is not None:
+                found.add((message.device, r.metric, r.site, corrects.time_us, r.index))
+            elif corrects.seq >= 0:
+                places.add((message.device, corrects.epoch or message.epoch, corrects.seq, corrects.index))
+    if places:
+        for message in messages:
+            for r in message.readings:
+                if (message.device, message.epoch, message.seq, r.item) in places:
+                    found.add((message.device, r.metric, r.site, r.time_us, r.index))
+    return found
 
 
 def _origins(

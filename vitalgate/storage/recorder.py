@@ -292,32 +292,28 @@ class Recorder:
     def _blame(
         self, batch: ValidatedBatch, refused: dict[int, str], error: psycopg.Error, *, fills: bool
     ) -> dict[int, str]:
-        """The messages that make a batch fail, found by halving; all of it when no part fails alone."""
+        """The first message with which a batch fails, found by halving: what comes before it is taken together.
+
+        It may fail only because of what is before it; then it alone is refused, not all that has to do with it.
+        """
         log.error(
             "the database refuses a batch",
             extra={"partition": batch.partition, "sqlstate": error.sqlstate, "constraint": error.diag.constraint_name},
         )
-        found: dict[int, str] = {}
-
-        def search(offsets: list[int], fault: psycopg.Error) -> None:
-            if len(offsets) == 1:
-                found[offsets[0]] = sentence(fault)
-                return
-            middle = len(offsets) // 2
-            failed = False
-            for part in (offsets[:middle], offsets[middle:]):
-                try:
-                    self._attempt(batch, {**refused, **found}, fills=fills, only=set(part))
-                except psycopg.Error as deeper:
-                    if not is_data(deeper):
-                        raise
-                    failed = True
-                    search(part, deeper)
-            if not failed:
-                found.update({offset: sentence(fault) for offset in offsets})
-
-        search([message.offset for message in batch.messages if message.offset not in refused], error)
-        return found
+        offsets = [message.offset for message in batch.messages if message.offset not in refused]
+        if not offsets:
+            raise error
+        taken, failing = 0, len(offsets)
+        while failing - taken > 1:
+            middle = (taken + failing) // 2
+            try:
+                self._attempt(batch, refused, fills=fills, only=set(offsets[:middle]))
+                taken = middle
+            except psycopg.Error as earlier:
+                if not is_data(earlier):
+                    raise
+                failing, error = middle, earlier
+        return {offsets[failing - 1]: sentence(error)}
 
 
 def sentence(error: psycopg.Error) -> str:
