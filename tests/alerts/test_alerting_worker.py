@@ -74,24 +74,24 @@ def test_raised_and_cleared_on_the_topics(settings: Settings, tmp_path: Path) ->
     patient = {"patient": "p1", "change": 1, "zones": [], "team": "cardio", "overrides": {}}
     send(settings.kafka, [(topics.REGISTRY_PATIENTS, "p1", orjson.dumps(patient))])
     with running(settings, "alerting", tmp_path) as worker:
-        send(settings.kafka, inputs([given(reading("glucose", 0, 44.0), seq=1)]))
+        send(settings.kafka, inputs([given(reading("glucose", 0, 43.8125), seq=1)]))
         wait_for(lambda: len(told(settings)) == 2)
         raised = {e["rule"]: e for e in told(settings)}
         assert set(raised) == {"glucose-low", "glucose-very-low"}
         event = raised["glucose-very-low"]
-        assert (event["state"], event["team"], event["priority"], event["value"]) == ("raised", "cardio", "high", 44.0)
+        assert (event["state"], event["team"], event["priority"], event["value"]) == ("raised", "cardio", "high", 43.8125)
         assert {value["alert_id"] for value in state(settings).values()} == {e["alert_id"] for e in raised.values()}
         # The team changes while the alerts are open: the state says so, no event is made.
         send(settings.kafka, [(topics.REGISTRY_PATIENTS, "p1", orjson.dumps(patient | {"team": "renal", "change": 2}))])
         wait_for(lambda: {value["team"] for value in state(settings).values()} == {"renal"})
-        send(settings.kafka, inputs([given(reading("glucose", 900, 99.0), seq=2)]))
+        send(settings.kafka, inputs([given(reading("glucose", 900, 99.8125), seq=2)]))
         wait_for(lambda: not state(settings))
         assert len(told(settings)) == 4
         message = read_all(settings.kafka, topics.ALERTS)[0]
         assert dict(message.headers() or [])["schema"] == b"patient.alerts" and message.key() == b"p1"
         inbox = [orjson.loads(m.value() or b"") for m in read_all(settings.kafka, topics.AUDIT_INBOX)]
         assert sorted(e["action"] for e in inbox) == ["alert.cleared"] * 2 + ["alert.raised"] * 2
-        assert "44" not in str(inbox) and "99" not in str(inbox), "no measured value in the audit trail"
+        assert "43.8" not in str(inbox) and "99.8" not in str(inbox), "no measured value in the audit trail"
         assert worker.stop() == 0
 
 
