@@ -49,3 +49,22 @@ def release(folder: Path) -> None:
     from vitalgate.schemas.export import release as take
 
     click.echo(f"{len(take(folder))} schemas are the release's now.")
+
+
+@command.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), default=Path("docs/data-dictionary.md"))
+def dictionary(file: Path) -> None:
+    """Write the data dictionary, column by column, from the migrated database into FILE."""
+    from vitalgate.cli._context import settings
+    from vitalgate.storage.connect import connect, names
+    from vitalgate.storage.dictionary import page, read_columns
+    from vitalgate.storage.errors import StorageError
+
+    database = settings().settings.database
+    try:
+        with connect(database, "dictionary") as connection:
+            columns = read_columns(connection, names(database))
+    except StorageError as error:
+        raise Failure(str(error)) from error
+    file.write_text(page(columns), encoding="utf-8")
+    click.echo(str(file))
