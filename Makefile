@@ -44,8 +44,8 @@ check: setup ## lint, types, import rules, schemas, lock
 	check lock $(BIN)/python deploy/setup/lock_is_current.py; \
 	if test -n "$$failed"; then echo "failed:$$failed"; exit 1; fi; echo "all checks passed"
 
-bench: setup ## throughput and latency on this machine
-	@$(BIN)/vitalgate bench $(ARGS)
+bench: setup ## throughput, latency, ECGs held, bytes at rest, on this machine (docs/benchmarks.md)
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 torture: setup ## kill everything at random and count what is lost
 	@$(BIN)/vitalgate torture $(ARGS)

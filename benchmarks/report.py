@@ -1,0 +1,57 @@
+"""The figures as text, and written into the documentation with the machine and the date."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+BEGIN, END = "<!-- figures: written by `python -m benchmarks --write` -->", "<!-- end of figures -->"
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were taken on."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "load_before": [round(value, 2) for value in os.getloadavg()],
+        "taken_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def machine_text(found: Mapping[str, Any]) -> str:
+    """One line."""
+    return (
+        f"{found['taken_at']}: {found['cores']} cores ({found['processor']}), {found['memory_gib']} GiB, "
+        f"{found['system']}, Python {found['python']}; load before the run {found['load_before'][0]}"
+    )
+
+
+def write(path: Path, found: Mapping[str, Any], sections: Sequence[tuple[str, list[str]]]) -> None:
+    """Replace the figures in a document. Raises ValueError when it has no place for them."""
+    document = path.read_text(encoding="utf-8")
+    if BEGIN not in document or END not in document:
+        raise ValueError(f"{path} has no place for figures: it needs a line {BEGIN!r} and a line {END!r}")
+    body = [BEGIN, "", machine_text(found), ""]
+    for title, lines in sections:
+        body += [f"### {title}", "", "```text", *lines, "```", ""]
+    before, after = document.partition(BEGIN)[0], document.partition(END)[2]
+    path.write_text(before + "\n".join([*body, END]) + after, encoding="utf-8")
