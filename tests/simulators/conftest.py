@@ -20,6 +20,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from vitalgate.devices.decode import decode
 from vitalgate.devices.reasons import Refused
+from vitalgate.local.stack import Stack
+from vitalgate.testing.deployment import Deployment
 
 
 def free_port() -> int:
@@ -104,3 +106,9 @@ def desk(open_broker: int) -> Iterator[Desk]:
     one = Desk(open_broker)
     yield one
     one.close()
+
+
+@pytest.fixture(scope="session")
+def vitalgate_stack(stack: Stack) -> Deployment:
+    """The fixture of `vitalgate.testing`, on the stack that all tests share."""
+    return Deployment.running(stack.data)

@@ -102,7 +102,7 @@ def command(
     console.print(f"  {found.samples:,} samples in {took:.0f} s; {found.stored:,} blocks stored, {lost} lost")
     good = receipted and not lost
     if do_score:
-        wait_for_analysis(path, dsn, schema, still_s=system.analysis.idle_s + 5, patience_s=600)
+        wait_for_analysis([path], dsn, schema, still_s=system.analysis.idle_s + 5, patience_s=600)
         scored = score(parts, dsn, schema, detect, match)
         gross = pooled(scored)
         good = good and not gross.differing

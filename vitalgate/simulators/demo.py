@@ -172,7 +172,7 @@ def run_demo(
         wait_for_rows(journal, system.dsn, system.schema, patience_s)
         show.phase("waiting until all is analysed")
         wait_for_analysis(
-            journal, system.dsn, system.schema, still_s=system.still_s, patience_s=patience_s,
+            [journal], system.dsn, system.schema, still_s=system.still_s, patience_s=patience_s,
             alerts=lambda: len(watch.arrived()),
         )  # fmt: skip
         arrived = [one for one in watch.arrived() if str(one.alert.get("patient", "")).startswith(prefix)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psycopg
@@ -40,9 +40,17 @@ def recorded(journal: Path) -> dict[tuple[str, str, str], int]:
         book.close()
 
 
+def settle(journals_: Sequence[Path], dsn: str, schema: str, *, still_s: float, patience_s: float) -> None:
+    """Wait until all that these journals sent is stored, analysed and alerted, or patience runs out."""
+    for journal in journals_:
+        wait_for_rows(journal, dsn, schema, patience_s)
+    wait_for_analysis(journals_, dsn, schema, still_s=still_s, patience_s=patience_s)
+
+
 def wait_for_analysis(
-    journal: Path, dsn: str, schema: str, *, still_s: float, patience_s: float, alerts: Callable[[], int] = lambda: 0
-) -> bool:
+    journals_: Sequence[Path], dsn: str, schema: str, *, still_s: float, patience_s: float,
+    alerts: Callable[[], int] = lambda: 0,
+) -> bool:  # fmt: skip
     """Wait until the beats of every ECG recording reach its end and nothing moves any more.
 
     Parameters
@@ -57,7 +65,7 @@ def wait_for_analysis(
     -------
     False when patience ran out while things were still moving.
     """
-    wanted = recorded(journal)
+    wanted = {key: stop for journal in journals_ for key, stop in recorded(journal).items()}
     devices = sorted({device for device, *_ in wanted})
     give_up = time.monotonic() + patience_s
     before: tuple[int, ...] = ()

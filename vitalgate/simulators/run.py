@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vitalgate.simulators.outcome import Alert, alerts_of, judge, players_of
-from vitalgate.simulators.quiet import wait_for_analysis, wait_for_rows
+from vitalgate.simulators.quiet import settle
 from vitalgate.simulators.reckoning import Reckoning, reckon
 from vitalgate.simulators.scenario import Scenario
 
@@ -75,12 +75,13 @@ def conclude(
     still_s
         How long after the last sample analysis and alerting may still have something to say.
     """
+    settle([journal], dsn, schema, still_s=still_s, patience_s=patience_s)
+    return verdict(scenario, journal, dsn, schema)
+
+
+def verdict(scenario: Scenario, journal: Path, dsn: str, schema: str) -> Verdict:
+    """Judge what is there now."""
     players, start = players_of(journal)
-    wait_for_rows(journal, dsn, schema, patience_s)
-    wait_for_analysis(
-        journal, dsn, schema, still_s=still_s, patience_s=patience_s,
-        alerts=lambda: len(alerts_of(dsn, schema, list(players))),
-    )  # fmt: skip
     found = reckon(journal, dsn, schema)
     alerts = alerts_of(dsn, schema, list(players))
     return Verdict(judge(scenario, players, start, alerts, found), found, alerts, start)
