@@ -15,6 +15,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from vitalgate.config import topics
+from vitalgate.config.kafka_client import producer_options
 from vitalgate.config.settings import Settings
 from vitalgate.gateway import wire
 from vitalgate.telemetry import metrics
@@ -77,15 +78,8 @@ class KafkaOut:
         self._answers_since: float | None = None
         self._next_probe = 0.0
         self._producer = Producer(
-            {
-                "bootstrap.servers": kafka.bootstrap,
-                "client.id": f"vg-gateway-{settings.gateway.slot}",
-                "enable.idempotence": True,
-                "acks": "all",
-                "partitioner": "murmur2_random",
-                "linger.ms": kafka.linger_ms,
-                "compression.type": "lz4",
-                "message.max.bytes": 4_000_000,
+            producer_options(kafka, f"vg-gateway-{settings.gateway.slot}")
+            | {
                 # Never give a message up: it stays unacknowledged, and the bounds keep what waits small.
                 "message.timeout.ms": 0,
                 "queue.buffering.max.messages": self._max_count + settings.mqtt.receive_maximum,

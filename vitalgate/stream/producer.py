@@ -6,24 +6,26 @@ import asyncio
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import Producer as _Confluent
 
+from vitalgate.config.kafka_client import MAX_RECORD_BYTES, producer_options
 from vitalgate.config.settings import KafkaSettings
 from vitalgate.config.topics import Topic
 from vitalgate.stream.errors import NotDeliveredError, RecordRefusedError
 
 log = logging.getLogger(__name__)
 
-MAX_RECORD_BYTES = 4 * 1024 * 1024
 #: Bytes that may wait for Kafka; `produce` waits beyond.
 MAX_PENDING_KBYTES = 128 * 1024
 #: After this long without Kafka a record counts as failed, so that the batch is handled anew.
 DELIVERY_TIMEOUT_MS = 120_000
 _FULL_PAUSE_S = 0.005
+COMPLAIN_EVERY_S = 10.0
 
 
 class _Batch:
@@ -64,7 +66,8 @@ class Producer:
         self._batch = _Batch(self._loop)
         self._waiting: list[_Batch] = []
         self._closing = threading.Event()
-        self._kafka = _Confluent(configuration(settings, client_id) | {"error_cb": self._on_error}, logger=log)
+        self._complained = -COMPLAIN_EVERY_S
+        self._kafka = _Confluent(configuration(settings, client_id) | {"error_cb": self._on_error})
         self._thread = threading.Thread(target=self._poll, name="producer", daemon=True)
         self._thread.start()
 
@@ -153,27 +156,23 @@ class Producer:
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
             self._on_fatal(error.str())
-        else:
-            log.warning("producer", extra={"error": error.str(), "code": error.name()})
+            return
+        now = time.monotonic()
+        if now - self._complained > COMPLAIN_EVERY_S:  # librdkafka tells every attempt to connect
+            self._complained = now
+            log.warning("Kafka", extra={"error": error.str(), "code": error.name()})
 
 
 def configuration(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
-    """librdkafka's settings of every producer of ours."""
-    return {
-        "bootstrap.servers": settings.bootstrap,
-        "client.id": client_id,
-        "enable.idempotence": True,
-        "acks": "all",
-        "partitioner": "murmur2_random",
-        "linger.ms": settings.linger_ms,
-        "compression.type": "lz4",
-        "message.max.bytes": MAX_RECORD_BYTES,
+    """librdkafka's settings of a worker's producer."""
+    return producer_options(settings, client_id) | {
         "message.timeout.ms": DELIVERY_TIMEOUT_MS,
         "queue.buffering.max.messages": settings.max_pending,
         "queue.buffering.max.kbytes": MAX_PENDING_KBYTES,
         "reconnect.backoff.max.ms": 1000,
         "socket.keepalive.enable": True,
         "log.connection.close": False,
+        "log_level": 2,
     }
 
 

@@ -1,0 +1,24 @@
+"""What all our Kafka producers have in common, as librdkafka's options."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from vitalgate.config.settings import KafkaSettings
+
+MAX_RECORD_BYTES: Final = 4 * 1024 * 1024
+"""Largest record; the brokers are configured for the same."""
+
+
+def producer_options(kafka: KafkaSettings, client_id: str) -> dict[str, Any]:
+    """Idempotent, acknowledged by all replicas, and keys to partitions as every other client of ours and Java's do."""
+    return {
+        "bootstrap.servers": kafka.bootstrap,
+        "client.id": client_id,
+        "enable.idempotence": True,
+        "acks": "all",
+        "partitioner": "murmur2_random",
+        "linger.ms": kafka.linger_ms,
+        "compression.type": "lz4",
+        "message.max.bytes": MAX_RECORD_BYTES,
+    }
