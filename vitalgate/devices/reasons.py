@@ -27,6 +27,7 @@ class Reason(StrEnum):
     BAD_CORRECTION = "bad_correction"
     SEQUENCE_REUSED = "sequence_reused"
     INTERNAL_ERROR = "internal_error"
+    STORAGE_REFUSED = "storage_refused"
 
     @property
     def sentence(self) -> str:
@@ -41,7 +42,12 @@ class Reason(StrEnum):
     @property
     def by_device(self) -> bool:
         """True when an authenticated device in good standing can cause it by what it sends."""
-        return self not in (Reason.UNKNOWN_DEVICE, Reason.REVOKED, Reason.INTERNAL_ERROR)
+        return self not in (
+            Reason.UNKNOWN_DEVICE,
+            Reason.REVOKED,
+            Reason.INTERNAL_ERROR,
+            Reason.STORAGE_REFUSED,
+        )
 
 
 _TEXT: dict[Reason, tuple[str, str]] = {
@@ -119,6 +125,10 @@ _TEXT: dict[Reason, tuple[str, str]] = {
     ),
     Reason.INTERNAL_ERROR: (
         "Our own software failed on the message; its bytes are kept and nothing else is held up.",
+        "Nothing on the device's side: report it, and replay the dead letter after the fix.",
+    ),
+    Reason.STORAGE_REFUSED: (
+        "The database refused what validation had let through; its bytes are kept and nothing else is held up.",
         "Nothing on the device's side: report it, and replay the dead letter after the fix.",
     ),
 }

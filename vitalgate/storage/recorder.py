@@ -13,6 +13,7 @@ import psycopg
 
 from vitalgate.config.settings import DatabaseSettings, KafkaSettings
 from vitalgate.config.topics import RAW, full
+from vitalgate.devices.reasons import Reason
 from vitalgate.devices.records import ValidatedBatch
 from vitalgate.storage import aggregates, deadletters, ledger_holes, rebuild, statuses
 from vitalgate.storage.applied import Applied, merge
@@ -25,10 +26,6 @@ from vitalgate.storage.waveforms_writer import WaveformsWriter
 from vitalgate.storage.work import Work, unencodable
 
 log = logging.getLogger(__name__)
-
-#: Reason of items that the database does not take.
-STORAGE_REFUSED = "storage_refused"
-
 
 #: Faults of a value that are found while a row is encoded.
 _ENCODING = (Unstorable, struct.error, OverflowError, UnicodeError, orjson.JSONEncodeError)
@@ -219,7 +216,7 @@ class Recorder:
                 work = Work(due, applied)
                 for message in due:
                     if message.offset in refused:
-                        work.refuse_all(message, STORAGE_REFUSED, refused[message.offset])
+                        work.refuse_all(message, Reason.STORAGE_REFUSED, refused[message.offset])
                 self._write(connection, work)
                 if only is None:
                     self._account(connection, batch, work)

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator
 from vitalgate.config import topics
 from vitalgate.config.topics import Topic
 from vitalgate.devices.intake import WHOLE
+from vitalgate.devices.reasons import Reason
 from vitalgate.devices.records import Dead, Message, ValidatedBatch, decode_batch
 from vitalgate.storage.applied import Applied, Public
-from vitalgate.storage.recorder import STORAGE_REFUSED
 from vitalgate.storage.recorder import Recorder as Store
 from vitalgate.stream.audit_inbox import AuditEvent, send_audit
 from vitalgate.stream.database import DatabaseThread
@@ -166,7 +166,7 @@ def refused(message: Message, fault: Exception) -> Message:
     return Message(
         message.device, message.leaf, message.offset, message.received_us, message.trace, message.epoch, message.seq,
         message.epoch_no, message.order, message.repeat, message.skew_s, message.payload_hash, message.content_hash,
-        dead=[Dead(WHOLE, STORAGE_REFUSED, detail)], payload=message.payload, mqtt_topic=message.mqtt_topic,
+        dead=[Dead(WHOLE, Reason.STORAGE_REFUSED, detail)], payload=message.payload, mqtt_topic=message.mqtt_topic,
         replay_of=message.replay_of, device_kind=message.device_kind,
     )  # fmt: skip
 
