@@ -16,6 +16,7 @@ import vitalgate
 from vitalgate.config import topics
 from vitalgate.devices import catalogue, identity, sequences
 from vitalgate.devices.intake import WHOLE, RawRecord, RegisteredDevice, take
+from vitalgate.devices.reasons import Reason
 from vitalgate.devices.records import Dead, DeviceSequences, Message, decode_sequences, encode
 from vitalgate.storage.publics import dead_letter
 from vitalgate.stream import lookback, outputs
@@ -28,10 +29,9 @@ from vitalgate.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
-#: Reason of the dead letter of a message on which intake itself failed; the log has the rest.
-INTERNAL = "internal_error"
-#: Items of a device that is nobody's make intake look for a new assignment at most this often.
-_REFRESH_EVERY_S = 1.0
+#: A batch is handled by a registry that was read to its end this recently: who moves data after an assignment was
+#: corrected (stream/moving.py) counts on it.
+FRESH_S = 0.5
 
 States = dict[str, DeviceSequences]
 
@@ -89,8 +89,11 @@ class Intake(Worker):
         ]
         names = [parsed[0] if (parsed := topics.parse_device_topic(raw.topic)) else None for raw in raws]
         registered = self.registry.devices
-        if any(name is not None and name not in registered for name in names):
-            await self._refresh()
+        stale = time.monotonic() - self.refreshed > FRESH_S
+        if stale or any(name is not None and name not in registered for name in names):
+            began = time.monotonic()
+            await self.registry.refresh()
+            self.refreshed = began
         touched: dict[int, States] = {}
         taken: dict[int, list[Message]] = {}
         for raw, name in zip(raws, names, strict=True):
@@ -127,8 +130,6 @@ class Intake(Worker):
                     topics.VALIDATED, key=None, value=data, partition=partition,
                     headers=headers(topics.VALIDATED, batch.messages[0].trace, identity_),
                 )  # fmt: skip
-        if time.monotonic() - self.refreshed > _REFRESH_EVERY_S and self._unassigned(taken):
-            await self._refresh()
         for partition, messages in taken.items():
             for message in messages:
                 # A repeat was sent on when it first came; what is replayed was refused then.
@@ -166,15 +167,6 @@ class Intake(Worker):
             self.states[partition].update(states)
             self.watch.kept(states.values())
 
-    def _unassigned(self, taken: dict[int, list[Message]]) -> bool:
-        registered, assignments = self.registry.devices, self.registry.assignments
-        devices = {message.device for messages in taken.values() for message in messages}
-        return any(device in registered and not assignments(device) for device in devices)
-
-    async def _refresh(self) -> None:
-        await self.registry.refresh()
-        self.refreshed = time.monotonic()
-
     def _count(self, taken: dict[int, list[Message]]) -> None:
         kinds: Counter[str] = Counter()
         reasons: Counter[str] = Counter()
@@ -209,7 +201,7 @@ class Intake(Worker):
         detail = f"intake failed on it ({type(error).__name__}); please report this with the payload"
         message = Message(
             name, leaf, raw.offset, raw.received_us, raw.trace, "", sequences.NOTHING, 0, raw.offset, False, 0,
-            identity.payload_hash(raw.value), b"", dead=[Dead(WHOLE, INTERNAL, detail)], payload=raw.value,
+            identity.payload_hash(raw.value), b"", dead=[Dead(WHOLE, Reason.INTERNAL_ERROR, detail)], payload=raw.value,
             mqtt_topic=raw.topic, replay_of=raw.replay_of,
         )  # fmt: skip
         await self._send({record.partition: [message]})
