@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vitalgate.cli._context import Failure, Misuse, json_option, print_json, settings
+from vitalgate.cli._times import TIME
 
 if TYPE_CHECKING:
     from vitalgate.stream.enrolment import Outcome
@@ -182,11 +183,11 @@ def show(device_id: str, as_json: bool) -> None:
 @click.argument("device_id", metavar="ID")
 @click.option("--patient", metavar="P", help="Who has (or had) it; --nobody to take it back.")
 @click.option("--nobody", is_flag=True, help="Nobody has (or had) it.")
-@click.option("--from", "start", metavar="TIME", help="Since when (RFC 3339); now when left out.")
-@click.option("--to", "stop", metavar="TIME", help="Until when; open when left out.")
+@click.option("--from", "start", type=TIME, help="Since when (RFC 3339); now when left out.")
+@click.option("--to", "stop", type=TIME, help="Until when; open when left out.")
 @json_option
 def assign(
-    device_id: str, patient: str | None, nobody: bool, start: str | None, stop: str | None, as_json: bool
+    device_id: str, patient: str | None, nobody: bool, start: datetime | None, stop: datetime | None, as_json: bool
 ) -> None:
     """Say who has a device, or correct who had it: what was said of that time before is replaced.
 
@@ -197,9 +198,9 @@ def assign(
 
     if (patient is None) != nobody:
         raise Misuse("name --patient P, or --nobody")
-    begin = datetime.now(UTC) if start is None else _time(start)
+    begin = start or datetime.now(UTC)
     with _failing(), Registry(settings().settings.database) as registry:
-        change = registry.assign(device_id, patient, begin, None if stop is None else _time(stop))
+        change = registry.assign(device_id, patient, begin, stop)
         applied = registry.wait_applied(change.outbox, APPLY_S)
     moved = [
         {"from": _text(low), "to": _text(high), "before": before, "after": after}
@@ -299,16 +300,6 @@ def _watch(found: Iterator[Any], *, as_json: bool) -> int:
             for finding in sighting.findings:
                 click.echo(f"  {finding}")
     return 1 if wrong else 0
-
-
-def _time(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise Misuse(f"{text!r} is not a time such as 2026-11-21T10:00:00+01:00") from error
-    if moment.tzinfo is None:
-        raise Misuse(f"{text!r} has no UTC offset; write 2026-11-21T10:00:00+01:00 or …Z")
-    return moment
 
 
 def _text(moment: datetime | None) -> str | None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import click
 
 from vitalgate.cli._context import Failure, Misuse, settings
+from vitalgate.cli._times import TIME
 
 
 @click.command()
 @click.argument("patient")
-@click.option("--at", metavar="TIME", help="Beginning, RFC 3339 (2026-11-21T10:00:00Z); the latest ECG without it.")
+@click.option("--at", type=TIME, help="Beginning, RFC 3339 (2026-11-21T10:00:00Z); the latest ECG without it.")
 @click.option("--seconds", type=click.FloatRange(1, 300), default=10.0, show_default=True, help="Length of the strip.")
 @click.option("--channel", "channels", multiple=True, help="Lead to draw, such as ecg.II; again for more leads.")
 @click.option(
@@ -22,7 +24,9 @@ from vitalgate.cli._context import Failure, Misuse, settings
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True, metavar="FILE",
     help="Where to: .png, .pdf or .svg.",
 )  # fmt: skip
-def command(patient: str, at: str | None, seconds: float, channels: tuple[str, ...], choice: str, output: Path) -> None:
+def command(
+    patient: str, at: datetime | None, seconds: float, channels: tuple[str, ...], choice: str, output: Path
+) -> None:
     """Draw PATIENT's ECG at 25 mm/s and 10 mm/mV, with a calibration pulse, beats, RR intervals and rhythm events.
 
     A PDF printed without scaling can be measured with a ruler. Longer strips go on over rows of ten seconds.
@@ -31,8 +35,6 @@ def command(patient: str, at: str | None, seconds: float, channels: tuple[str, .
     vitalgate plot p-0001 -o latest.png
     vitalgate plot p-0001 --at 2026-11-21T10:00:00Z --seconds 30 -o strip.pdf
     """
-    from datetime import datetime
-
     try:
         from vitalgate.report.paper import SUFFIXES, draw
         from vitalgate.report.strip import NothingToDraw, patient_strip
@@ -43,14 +45,8 @@ def command(patient: str, at: str | None, seconds: float, channels: tuple[str, .
     if output.suffix.lower() not in SUFFIXES:
         raise Misuse(f"{output} cannot be written: the name must end in {', '.join(SUFFIXES)}")
     try:
-        begin = None if at is None else datetime.fromisoformat(at)
-    except ValueError as error:
-        raise Misuse(f"--at {at} is no RFC 3339 time such as 2026-11-21T10:00:00Z") from error
-    if begin is not None and begin.tzinfo is None:
-        raise Misuse(f"--at {at} has no offset; write {at}Z for UTC")
-    try:
         strip = patient_strip(
-            settings().settings.database, patient, begin, seconds, channels=channels,
+            settings().settings.database, patient, at, seconds, channels=channels,
             choice="none" if choice == "none" else "monitor",
         )  # fmt: skip
         draw(strip, output)

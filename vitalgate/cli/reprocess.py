@@ -7,25 +7,16 @@ from datetime import datetime
 import click
 
 from vitalgate.cli._context import Failure, Misuse, json_option, print_json, settings
-
-
-def _time(name: str, text: str) -> datetime:
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise Misuse(f"{name} {text} is no RFC 3339 time such as 2026-11-21T10:00:00Z") from error
-    if found.tzinfo is None:
-        raise Misuse(f"{name} {text} has no offset; write {text}Z for UTC")
-    return found
+from vitalgate.cli._times import TIME
 
 
 @click.command()
-@click.option("--from", "start", required=True, metavar="TIME", help="First event time, RFC 3339.")
-@click.option("--to", "stop", required=True, metavar="TIME", help="Event time before which to stop.")
+@click.option("--from", "start", required=True, type=TIME, help="First event time, RFC 3339.")
+@click.option("--to", "stop", required=True, type=TIME, help="Event time before which to stop.")
 @click.option("--patient", help="Only this patient's.")
 @click.option("--algorithm", metavar="NAME", help="vg-beats or vg-rhythm (ECG), or alerts (readings); default: ECG.")
 @json_option
-def command(start: str, stop: str, patient: str | None, algorithm: str | None, as_json: bool) -> None:
+def command(start: datetime, stop: datetime, patient: str | None, algorithm: str | None, as_json: bool) -> None:
     """Send stored items through the workers again.
 
     New results bear the name and version of the algorithm that is installed now, and a higher revision: they take the
@@ -41,16 +32,15 @@ def command(start: str, stop: str, patient: str | None, algorithm: str | None, a
 
     if algorithm is not None and algorithm not in ALGORITHMS:
         raise Misuse(f"--algorithm {algorithm} is unknown; one of {', '.join(ALGORITHMS)} is")
-    begin, end = _time("--from", start), _time("--to", stop)
-    if end <= begin:
-        raise Misuse(f"--to {stop} does not come after --from {start}")
+    if stop <= start:
+        raise Misuse(f"--to {stop.isoformat()} does not come after --from {start.isoformat()}")
 
     def tell(summary: Summary) -> None:
         if not as_json:
             click.echo(f"  {summary.devices[-1]}: {summary.messages} messages so far", err=True)
 
     try:
-        summary = reprocess(settings().settings, begin, end, patient=patient, algorithm=algorithm, tell=tell)
+        summary = reprocess(settings().settings, start, stop, patient=patient, algorithm=algorithm, tell=tell)
     except (StorageError, NotDelivered) as error:
         raise Failure(f"{error}; give the same command again, repeats do no harm") from error
     if as_json:
