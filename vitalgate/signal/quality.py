@@ -35,7 +35,7 @@ from vitalgate.signal.peaks import median
 from vitalgate.signal.qrs import Plan, plan_for, qrs_energy
 
 NAME = "vg-quality"
-VERSION = "1"
+VERSION = "2"
 
 #: Stretches are this long, on the absolute grid (sample 0 starts stretch 0).
 STRETCH_S = 10
