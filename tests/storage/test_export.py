@@ -1,113 +1,162 @@
-"""Exported files say what the database says, read by tools that are not ours."""
+"""Files for data engineers: Parquet read back with pyarrow, WFDB read back with wfdb."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
-import wfdb
 
 from tests.storage.builders import SECOND, T0, Log, reading, waveform
 from vitalgate.config.settings import DatabaseSettings
 from vitalgate.storage.archive import Archive
 from vitalgate.storage.errors import StorageError
-from vitalgate.storage.export import VIEWS, all_views, to_parquet, to_wfdb
 from vitalgate.storage.recorder import Recorder
 from vitalgate.storage.registry import NewDevice, Registry
+from vitalgate.storage.times import moment
 
-START = datetime.fromtimestamp(T0 / 1e6, UTC)
+pq = pytest.importorskip("pyarrow.parquet")
+wfdb = pytest.importorskip("wfdb")
+
+from vitalgate.storage import export_parquet, export_wfdb  # noqa: E402  need what may be absent
+
+START, STOP = moment(T0), moment(T0 + 3600 * SECOND)
 
 
 @pytest.fixture
-def filled(database: DatabaseSettings, recorder: Recorder) -> np.ndarray[Any, Any]:
-    """Two patients, readings, and 20 s of ECG with a gap of 2 s and three beats; gives the samples."""
-    samples = np.round(300 * np.sin(np.arange(5000) / 9)).astype(np.int64)
+def filled(database: DatabaseSettings, recorder: Recorder) -> DatabaseSettings:
+    """Two patients; the patch of the first has two channels with a gap in one, and beats."""
     with Registry(database) as registry:
-        for patient, device in (("p-1", "ox-1"), ("p-2", "ox-2")):
+        for patient, device in (("p-1", "patch-1"), ("p-2", "patch-2")):
             registry.add_patient(patient, "UTC", "care")
-            registry.add_device(NewDevice(device, "pulse-oximeter", "hash"))
+            registry.add_device(NewDevice(device, "ecg-patch", "x"))
             registry.assign(device, patient, START - timedelta(days=1))
     log = Log()
-    messages = [
-        log.message(device, seq, readings=[reading(90.0 + seq, time_us=T0 + seq * SECOND, context={"a": "b"})])
-        for device in ("ox-1", "ox-2")
-        for seq in range(1, 6)
-    ]
-    pieces = ((0, 2500), (3000, 5000))
-    messages += [
-        log.message("ox-1", 10 + n, waveforms=[waveform(samples[a:b].tolist(), first=a)])
-        for n, (a, b) in enumerate(pieces)
-    ]
-    recorder.apply(log.batch(*messages))
+    for device in ("patch-1", "patch-2"):
+        recorder.apply(
+            log.batch(
+                log.message(device, 1, readings=[reading(97, context={"a": "b"}, flags=["motion"])]),
+                log.message(device, 2, readings=[reading(95)]),
+                log.message(
+                    device, 3, waveforms=[waveform(range(-100, 400)), waveform(range(500), item=1, channel="ecg.V1")]
+                ),
+                log.message(device, 4, waveforms=[waveform(range(250), first=750)]),
+            )
+        )
+    at = [moment(T0 + n * 800_000) for n in range(4)]
     archive = Archive(database)
-    archive.open()
-    at = [(START + timedelta(seconds=s / 250)).isoformat() for s in (100, 400, 700)]
     archive.beats(
         [
             {
-                "patient": "p-1", "device_id": "ox-1", "channel": "ecg.II", "recording": "r1", "algorithm": "qrs",
+                "patient": "p-1", "device_id": "patch-1", "channel": "ecg.II", "recording": "r1", "algorithm": "qrs",
                 "algorithm_version": "1", "block": 0, "first_sample": 0, "stop_sample": 2500, "rate": "250/1",
-                "start": START.isoformat(), "revision": 1, "final": True, "inputs": {"present": 2500},
-                "quality": "good",
+                "start": START.isoformat(), "revision": 1, "final": True, "inputs": {"present": 750}, "quality": None,
                 "beats": [
-                    {"sample": sample, "time": time, "kind": "N", "rr_ms": None}
-                    for sample, time in zip((100, 400, 700), at, strict=True)
+                    {"sample": n * 200, "time": at[n].isoformat(), "kind": "NSVQ"[n], "rr_ms": 800.0} for n in range(4)
                 ],
             }
         ]
     )  # fmt: skip
     archive.close()
-    return samples
+    return database
 
 
-@pytest.mark.usefixtures("filled")
-def test_parquet_holds_the_rows_of_the_view(database: DatabaseSettings, tmp_path: Path) -> None:
-    done = to_parquet(database, "readings", tmp_path / "readings.parquet", patient="p-1")
-    table = pq.read_table(done.path).to_pylist()
-    assert done.rows == len(table) == 5
-    assert {row["patient_id"] for row in table} == {"p-1"}
-    assert [row["value"] for row in table] == [91.0, 92.0, 93.0, 94.0, 95.0]
-    assert table[0]["time"] == START + timedelta(seconds=1)
-    assert table[0]["context"] == '{"a": "b"}'
+def test_parquet_of_one_patient(filled: DatabaseSettings, tmp_path: Path) -> None:
+    written = {file.path.stem: file.rows for file in export_parquet.export(filled, tmp_path, patient="p-1")}
+    assert written == {
+        "readings": 2, "waveforms": 3, "beats": 4, "features": 0, "alerts": 0, "devices": 1, "assignments": 1,
+        "patients": 1,
+    }  # fmt: skip
+    readings = pq.read_table(tmp_path / "readings.parquet")
+    assert set(readings["patient_id"].to_pylist()) == {"p-1"}
+    assert readings["value"].to_pylist() == [97.0, 95.0]
+    assert readings["time"].to_pylist() == [START, START]
+    assert readings["context"].to_pylist() == ['{"a":"b"}', None]
+    assert readings["flags"].to_pylist() == [["motion"], None]
+    waveforms = pq.read_table(tmp_path / "waveforms.parquet").to_pylist()
+    assert waveforms[0]["samples"] == list(range(-100, 400))
 
 
-@pytest.mark.usefixtures("filled")
-def test_a_time_range_is_half_open(database: DatabaseSettings, tmp_path: Path) -> None:
-    start, stop = START + timedelta(seconds=2), START + timedelta(seconds=4)
-    done = to_parquet(database, "readings", tmp_path / "r.parquet", start=start, stop=stop)
-    assert sorted(pq.read_table(done.path)["value"].to_pylist()) == [92.0, 92.0, 93.0, 93.0]
+def test_parquet_of_a_stretch_of_time(filled: DatabaseSettings, tmp_path: Path) -> None:
+    later = export_parquet.export(
+        filled, tmp_path, start=START + timedelta(seconds=1), stop=STOP, views=["beats", "readings", "assignments"]
+    )
+    assert [file.rows for file in later] == [2, 0, 2]
 
 
-@pytest.mark.usefixtures("filled")
-def test_every_view_can_be_exported(database: DatabaseSettings, tmp_path: Path) -> None:
-    written = {item.path.stem: item.rows for item in all_views(database, tmp_path, start=None, stop=None, patient=None)}
-    assert set(written) == set(VIEWS)
-    assert (written["readings"], written["patients"], written["beats"], written["devices"]) == (10, 2, 3, 2)
-    assert all(pq.read_table(tmp_path / f"{view}.parquet").num_rows == rows for view, rows in written.items())
+@pytest.mark.parametrize("view", sorted(export_parquet.VIEWS))
+def test_every_view_can_be_exported(filled: DatabaseSettings, tmp_path: Path, view: str) -> None:
+    (file,) = export_parquet.export(filled, tmp_path, start=START - timedelta(days=9), stop=STOP, views=[view])
+    assert pq.read_table(file.path).num_rows == file.rows
 
 
-def test_what_a_view_cannot_be_chosen_by_is_said(database: DatabaseSettings, tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="has no patient_id"):
-        to_parquet(database, "audit_events", tmp_path / "a.parquet", patient="p-1")
-    with pytest.raises(StorageError, match="has no time"):
-        to_parquet(database, "patients", tmp_path / "a.parquet", start=START)
+def test_what_cannot_be_exported_is_told(filled: DatabaseSettings, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="no view 'nonsense' to export; there are readings"):
+        list(export_parquet.export(filled, tmp_path, views=["nonsense"]))
+    with pytest.raises(StorageError, match="knows no patient"):
+        list(export_parquet.export(filled, tmp_path, views=["dead_letters"], patient="p-1"))
 
 
-def test_wfdb_gives_back_the_very_samples(
-    database: DatabaseSettings, filled: np.ndarray[Any, Any], tmp_path: Path
+def test_a_wfdb_record_holds_samples_gaps_and_beats(filled: DatabaseSettings, tmp_path: Path) -> None:
+    (record,) = export_wfdb.export(filled, tmp_path, "p-1", START, STOP)
+    assert (record.signals, record.samples, record.beats) == (2, 1000, 4)
+    raw = wfdb.rdrecord(str(record.path), physical=False)
+    assert raw.sig_name == ["ecg.II", "ecg.V1"]
+    assert (raw.fs, raw.fmt, raw.adc_gain, raw.units) == (250, ["16", "16"], [200.0, 200.0], ["mV", "mV"])
+    assert datetime.combine(raw.base_date, raw.base_time, UTC) == START
+    first = raw.d_signal[:, 0]
+    assert np.array_equal(first[:500], np.arange(-100, 400))
+    assert (first[500:750] == -32768).all()
+    assert np.array_equal(first[750:], np.arange(250))
+    physical = wfdb.rdrecord(str(record.path)).p_signal
+    assert np.isnan(physical[500:750, 0]).all() and physical[0, 0] == -0.5
+    beats = wfdb.rdann(str(record.path), "atr")
+    assert beats.sample.tolist() == [0, 200, 400, 600]
+    assert beats.symbol == ["N", "S", "V", "Q"]
+
+
+def test_a_stretch_of_a_recording_begins_at_its_own_sample(filled: DatabaseSettings, tmp_path: Path) -> None:
+    (record,) = export_wfdb.export(filled, tmp_path, "p-1", START + timedelta(seconds=1), STOP)
+    raw = wfdb.rdrecord(str(record.path), physical=False)
+    assert raw.d_signal[0, 0] == 150
+    assert wfdb.rdann(str(record.path), "atr").sample.tolist() == [150, 350]
+
+
+@pytest.mark.parametrize(("fmt", "fits"), [("212", True), ("16", True), ("32", True)])
+def test_formats(filled: DatabaseSettings, tmp_path: Path, fmt: export_wfdb.Format, fits: bool) -> None:
+    (record,) = export_wfdb.export(filled, tmp_path, "p-1", START, STOP, fmt=fmt)
+    raw = wfdb.rdrecord(str(record.path), physical=False)
+    assert raw.fmt == [fmt] * 2
+    assert np.array_equal(raw.d_signal[:500, 0], np.arange(-100, 400))
+
+
+def test_samples_beyond_a_format_are_told(filled: DatabaseSettings, recorder: Recorder, tmp_path: Path) -> None:
+    log = Log(partition=1)
+    wide = waveform([0, 70_000, 5], first=2000)
+    recorder.apply(log.batch(log.message("patch-1", 9, waveforms=[wide])))
+    with pytest.raises(StorageError, match="reach from -100 to 70000, beyond WFDB format 16"):
+        list(export_wfdb.export(filled, tmp_path, "p-1", START, STOP, fmt="16"))
+    (record,) = export_wfdb.export(filled, tmp_path, "p-1", START, STOP)
+    assert wfdb.rdrecord(str(record.path), physical=False).fmt == ["32", "32"]
+
+
+def test_long_recordings_go_on_in_further_records(
+    filled: DatabaseSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [written] = to_wfdb(database, "p-1", tmp_path, start=START, stop=START + timedelta(seconds=30))
-    name = str(written.path.with_suffix(""))
-    record = wfdb.rdrecord(name, physical=False)
-    digital = record.d_signal[:, 0].astype(np.int64)
-    assert written.rows == len(digital) == 5000
-    assert digital[:2500].tolist() == filled[:2500].tolist()
-    assert digital[3000:].tolist() == filled[3000:].tolist()
-    assert np.isnan(wfdb.rdrecord(name).p_signal[2500:3000, 0]).all()
-    assert (record.fs, record.units, record.adc_gain, record.sig_name) == (250, ["mV"], [200.0], ["ecg.II"])
-    assert wfdb.rdann(name, "atr").sample.tolist() == [100, 400, 700]
-    assert to_wfdb(database, "p-2", tmp_path, start=START, stop=START + timedelta(seconds=30)) == []
+    monkeypatch.setattr(export_wfdb, "MAX_SAMPLES", 400)
+    records = list(export_wfdb.export(filled, tmp_path, "p-1", START, STOP))
+    assert [(r.path.name, r.samples) for r in records] == [
+        ("patch-1_r1", 400),
+        ("patch-1_r1_2", 400),
+        ("patch-1_r1_3", 200),
+    ]
+    assert sum(r.beats for r in records) == 4
+
+
+def test_only_what_was_the_patients(filled: DatabaseSettings, tmp_path: Path) -> None:
+    with Registry(filled) as registry:
+        registry.assign("patch-1", "p-2", START + timedelta(seconds=2))
+    records = list(export_wfdb.export(filled, tmp_path, "p-1", START, STOP))
+    assert [r.samples for r in records] == [500]
+    assert len(list(export_wfdb.export(filled, tmp_path / "two", "p-2", START, STOP))) == 2

@@ -47,5 +47,7 @@ def transient() -> Iterator[None]:
         yield
     except psycopg.Error as error:
         if is_transient(error):
-            raise TransientDatabaseError(f"{type(error).__name__}: {str(error).strip()}") from error
+            # The primary message only: what follows it may quote values.
+            said = error.diag.message_primary or str(error).strip()
+            raise TransientDatabaseError(f"{type(error).__name__}: {said}") from error
         raise

@@ -98,6 +98,10 @@ class Stretch:
         )
         return moment + timedelta(microseconds=round((sample - number) * 1_000_000 / self.rate))
 
+    def between(self, first: int, stop: int) -> Stretch:
+        """Samples [first, stop) of it, absent where it does not reach."""
+        return _slice(self, first, stop)
+
     def physical(self) -> npt.NDArray[np.float64]:
         """Values in `scale.unit`; NaN where nothing is present."""
         values: npt.NDArray[np.float64] = (self.samples.astype(np.float64) - self.scale.offset) / self.scale.gain
