@@ -36,7 +36,7 @@ PASSWORD = "a-device's-password"
 _numbers = itertools.count(1)
 
 
-def until(condition: Callable[[], Any], seconds: float = 15.0, what: str = "") -> Any:
+def until(condition: Callable[[], Any], seconds: float = 45.0, what: str = "") -> Any:
     """Wait for something to become true, and return it."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -69,7 +69,7 @@ class Process:
                 cwd=log.parent,
             )
 
-    def ready(self, seconds: float = 20.0) -> Process:
+    def ready(self, seconds: float = 60.0) -> Process:
         """Wait until it says that it is ready."""
 
         def check() -> bool:

@@ -84,8 +84,8 @@ def test_a_thousand_devices_are_added_in_seconds(edge: Edge, tmp_path: Path) -> 
     told = edge.command("device", "add", "thermometer", "--from", str(file), "--json")
     took = time.monotonic() - start
     assert len(told) == len({row["password"] for row in told}) == 1000
-    assert took < 20, took
-    until(lambda: len(latest(edge, topics.REGISTRY_DEVICES)) == 1000, 10)
+    assert took < 60, took
+    until(lambda: len(latest(edge, topics.REGISTRY_DEVICES)) == 1000)
     kinds = {record["kind"] for record in latest(edge, topics.REGISTRY_DEVICES).values()}
     assert kinds == {"scale", "thermometer"}
     row = told[777]
@@ -104,7 +104,7 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(edge: Edge) -> None:
                 registrar.kill()
                 registrar = edge.run("registrar")
         registrar.ready()
-        until(lambda: not registry.outbox(), 20, "an empty outbox")
+        until(lambda: not registry.outbox(), what="an empty outbox")
     found = latest(edge, topics.REGISTRY_PATIENTS)
     assert {f"q{n}" for n in range(60)} <= found.keys()
     ids = [event["event_id"] for event in (json.loads(v) for _, _, v, _ in edge.records(topics.AUDIT_INBOX))]
