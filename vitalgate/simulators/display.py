@@ -105,13 +105,19 @@ def summary(console: Console, demo: Demo) -> None:
         console.print("[bold red]Something was lost or altered, or the ledger does not balance.")
 
 
+def _short(patient: str) -> str:
+    """The patient without the run's prefix; a bare number is a replayed recording's."""
+    name = patient.split("-", 2)[-1]
+    return f"recording {name}" if name.isdigit() else name
+
+
 def _patients(demo: Demo) -> Table:
     table = Table(title="Patients: latest values", title_justify="left", header_style="bold")
     table.add_column("patient")
     for metric in _SHOWN:
         table.add_column(_TITLES[metric], justify="right")
     for patient, values in list(demo.latest.items())[:MOST_PATIENTS]:
-        table.add_row(patient.split("-", 2)[-1], *(values.get(metric, "") for metric in _SHOWN))
+        table.add_row(_short(patient), *(values.get(metric, "") for metric in _SHOWN))
     if len(demo.latest) > MOST_PATIENTS:
         table.caption = f"and {len(demo.latest) - MOST_PATIENTS} more"
     return table
@@ -126,7 +132,7 @@ def _alerts(demo: Demo) -> Table:
         alert = one.alert
         style = _PRIORITY.get(str(alert.get("priority")), "")
         table.add_row(
-            Text(str(alert.get("priority")), style), str(alert.get("patient", "")).split("-", 2)[-1],
+            Text(str(alert.get("priority")), style), _short(str(alert.get("patient", ""))),
             str(alert.get("text") or alert.get("title")),
         )  # fmt: skip
     if len(demo.arrived) > 20:
