@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup demo test check bench torture lock clean
+.PHONY: help setup demo test check bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,9 +46,6 @@ check: setup ## lint, types, import rules, schemas, lock
 
 bench: setup ## throughput, latency, ECGs held, bytes at rest, on this machine (docs/benchmarks.md)
 	@$(BIN)/python -m benchmarks $(ARGS)
-
-torture: setup ## kill everything at random and count what is lost
-	@$(BIN)/vitalgate torture $(ARGS)
 
 lock: setup ## choose versions anew and pin them with hashes
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --no-emit-index-url \
