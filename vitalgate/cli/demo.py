@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,13 +56,13 @@ def command(
     running = _is_running(data)
     flags = given.flags if running else {**_IMPATIENT, **given.flags}
     stack = Stack(data, flags, config=given.config)
-    recordings = _recordings(directory, seconds)
     try:
-        with Board(console, seconds) as board:
+        with Board(console, seconds) as board, ThreadPoolExecutor(1) as pool:
+            reading = pool.submit(_recordings, directory, seconds)
             if not running:
                 board.phase("starting broker, Kafka, database and workers")
                 stack.start(lambda name, took: board.phase(f"{name} ready after {took:.1f} s"))
-            demo = _run(stack, board, patients, seconds, recordings, seed)
+            demo = _run(stack, board, patients, seconds, reading.result(), seed)
             board.phase("drawing")
             demo.picture = _draw(stack.settings.settings, demo, picture or data / "demo.png")
         if as_json:
@@ -109,7 +110,8 @@ def _run(stack: Stack, board: object, patients: int, seconds: float, recordings:
 
 
 def _recordings(directory: Path | None, seconds: float) -> list[Recording]:
-    """The first few recordings of the directory, or of a known one; none is fine."""
+    """The first few recordings of the directory, or of a known one; none is fine. Imports what the demo needs, too."""
+    import vitalgate.cli._enrol  # noqa: F401 - while the stack starts
     from vitalgate.simulators.demo import REPLAY_SPEED
     from vitalgate.simulators.recordings import find, read
 

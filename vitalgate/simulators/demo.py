@@ -27,8 +27,8 @@ from vitalgate.simulators.watch import AlertWatch, Arrived
 
 REPLAY_SPEED = 10.0
 """At most so many recorded seconds go into one of the demo."""
-_LEAD_S = 1.0
-"""From building the fleets to the first message: time for the connections to come up."""
+_LEAD_S, _LEAD_EACH_S = 0.2, 0.006
+"""From building the fleets to the first message, in all and a device: time for the connections to come up."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,8 @@ def run_demo(
     passwords = system.registry.enrol(together(first, members_of(parts)), time.time() - longest - 60)
     book = Journal(journal)
     # Enrolment took its time; the hearts start to beat now.
-    clock = VirtualClock.for_run(seconds, 1.0, time.time() + _LEAD_S)
+    begin = time.time() + _LEAD_S + _LEAD_EACH_S * len(passwords)
+    clock = VirtualClock.for_run(seconds, 1.0, begin)
     members = cast(scenario, clock, prefix=prefix, seed=seed)
     fleets = [
         assemble(
@@ -159,7 +160,7 @@ def run_demo(
         )
     ]  # fmt: skip
     if parts:
-        past = VirtualClock.for_run(longest, max(1.0, longest / seconds), time.time() + _LEAD_S)
+        past = VirtualClock.for_run(longest, max(1.0, longest / seconds), begin)
         fleets.append(
             assemble_replay(parts, passwords, past, book, system.catalogue, host=system.host, port=system.port)
         )
