@@ -58,7 +58,7 @@ def tell_audit(kafka: KafkaSettings, event: AuditEvent, command: str, timeout_s:
     NotDeliveredError
         When Kafka does not take it in time: then what is to be audited should not go on.
     """
-    event_id, value = _body(event, f"user:{getpass.getuser()}", f"{_HOST}/{command}")
+    event_id, value = _body(event, user(), f"{_HOST}/{command}")
     failed: list[str] = []
     producer = Producer(
         configuration(kafka, "vitalgate-command")
@@ -77,15 +77,42 @@ def tell_audit(kafka: KafkaSettings, event: AuditEvent, command: str, timeout_s:
 
 def _body(event: AuditEvent, who: str, where: str) -> tuple[uuid.UUID, bytes]:
     event_id = uuid.uuid5(_NAMESPACE, f"{event.action} {event.entity_type} {event.entity_id} {event.identity}")
+    body = audit_body(
+        str(event_id), who, event.action, (event.entity_type, event.entity_id), datetime.now(UTC), where, event.detail,
+        event.outcome,
+    )  # fmt: skip
+    return event_id, body
+
+
+def audit_body(
+    event_id: str,
+    who: str,
+    action: str,
+    entity: tuple[str, str],
+    when: datetime,
+    where: str,
+    detail: Mapping[str, Any],
+    outcome: str = "success",
+) -> bytes:
+    """The bytes of an event on audit.inbox; `entity` is its type and id, `when` in UTC."""
+    entity_type, entity_id = entity
     body = {
-        "event_id": str(event_id),
+        "event_id": event_id,
         "who": who,
-        "action": event.action,
-        "entity_type": event.entity_type,
-        "entity_id": event.entity_id,
-        "when": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "action": action,
+        "entity_type": entity_type,
+        "entity_id": entity_id,
+        "when": when.isoformat(timespec="microseconds").replace("+00:00", "Z"),
         "where": where,
-        "outcome": event.outcome,
-        "detail": dict(event.detail),
+        "outcome": outcome,
+        "detail": dict(detail),
     }
-    return event_id, orjson.dumps(body)
+    return orjson.dumps(body)
+
+
+def user() -> str:
+    """Who runs a command."""
+    try:
+        return f"user:{getpass.getuser()}"
+    except (KeyError, OSError):  # a container's user without a name
+        return "user:unknown"

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -27,6 +28,7 @@ from vitalgate.storage import moves
 from vitalgate.storage.errors import StorageError
 from vitalgate.storage.ledger import high_water
 from vitalgate.storage.registry import OutboxRow
+from vitalgate.stream.audit_inbox import audit_body
 from vitalgate.stream.headers import content_id
 from vitalgate.stream.registry_records import EVENTS, message_id
 from vitalgate.stream.stretches import Stretch, changed
@@ -199,25 +201,10 @@ class Mover:
 def _event(move: Move, place: int, stretch: Stretch, moved: Moved) -> Record:
     """The audit event of one stretch; its id is the same when the move is done again."""
     event_id = str(uuid.uuid5(EVENTS, f"move:{move.row}:{place}"))
-    event = {
-        "event_id": event_id,
-        "who": "registry",
-        "action": "data.claimed" if stretch.before is None else "data.moved",
-        "entity_type": "device",
-        "entity_id": move.device,
-        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "where": "registrar",
-        "outcome": "success",
-        "detail": {
-            "change": move.row,
-            "from": stretch.start.isoformat(),
-            "to": stretch.stop.isoformat(),
-            "before": stretch.before,
-            "after": stretch.after,
-            "removed": moved.removed,
-            "added": moved.added,
-        },
-    }
-    return Record(
-        topics.AUDIT_INBOX, None, orjson.dumps(event), message_id("audit", event_id), event_id.replace("-", "")
-    )
+    action = "data.claimed" if stretch.before is None else "data.moved"
+    detail = {
+        "change": move.row, "from": stretch.start.isoformat(), "to": stretch.stop.isoformat(),
+        "before": stretch.before, "after": stretch.after, "removed": moved.removed, "added": moved.added,
+    }  # fmt: skip
+    value = audit_body(event_id, "registry", action, ("device", move.device), datetime.now(UTC), "registrar", detail)
+    return Record(topics.AUDIT_INBOX, None, value, message_id("audit", event_id), event_id.replace("-", ""))

@@ -11,6 +11,7 @@ import orjson
 from vitalgate.config import topics
 from vitalgate.gateway.confirmed import Record
 from vitalgate.storage.registry import OutboxRow
+from vitalgate.stream.audit_inbox import audit_body
 
 #: Namespace of the ids of audit events made from registry changes.
 EVENTS = uuid.UUID("6b8f0f6e-6a1f-5a55-9f0e-2f6f6d1f2a10")
@@ -41,20 +42,10 @@ def audit_record(row: OutboxRow, before: dict[str, Any] | None) -> Record | None
     if not action:
         return None
     event_id = str(uuid.uuid5(EVENTS, f"{row.topic}:{row.id}"))
-    event = {
-        "event_id": event_id,
-        "who": "registry",
-        "action": action,
-        "entity_type": "patient" if row.topic == topics.REGISTRY_PATIENTS.name else "device",
-        "entity_id": row.key,
-        "when": row.created_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "where": "registrar",
-        "outcome": "success",
-        "detail": {"change": row.id, **detail},
-    }
-    return Record(
-        topics.AUDIT_INBOX, None, orjson.dumps(event), message_id("audit", event_id), trace=event_id.replace("-", "")
-    )
+    entity = ("patient" if row.topic == topics.REGISTRY_PATIENTS.name else "device", row.key)
+    detail = {"change": row.id, **detail}
+    value = audit_body(event_id, "registry", action, entity, row.created_at, "registrar", detail)
+    return Record(topics.AUDIT_INBOX, None, value, message_id("audit", event_id), trace=event_id.replace("-", ""))
 
 
 def _action(row: OutboxRow, now: dict[str, Any], was: dict[str, Any]) -> tuple[str, dict[str, Any]]:

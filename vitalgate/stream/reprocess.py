@@ -6,16 +6,12 @@ and tables; a result that comes out the same is not told again. Rows of readings
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import socket
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any
-
-import orjson
 
 import vitalgate
 from vitalgate.config import topics
@@ -27,6 +23,7 @@ from vitalgate.storage.moves import items
 from vitalgate.storage.publics import micros
 from vitalgate.storage.registry import Assignment, Registry
 from vitalgate.stream.analysis_features import ALGORITHM, ALGORITHM_VERSION
+from vitalgate.stream.audit_inbox import audit_body, user
 from vitalgate.stream.outputs import inputs
 
 #: What each choice runs again. Features are made from beats, so both ECG algorithms take the waveforms.
@@ -144,26 +141,12 @@ def _records(
 
 def _audit(start: datetime, stop: datetime, patient: str | None, algorithm: str | None, summary: Summary) -> Record:
     event_id = str(uuid.uuid4())
-    event: dict[str, Any] = {
-        "event_id": event_id,
-        "who": f"user:{_user()}",
-        "action": "history.reprocessed",
-        "entity_type": "patient" if patient else "history",
-        "entity_id": patient or "all",
-        "when": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "where": socket.gethostname(),
-        "outcome": "success",
-        "detail": {
-            "from": start.isoformat(), "to": stop.isoformat(), "algorithm": algorithm or "all",
-            **{key: value for key, value in asdict(summary).items() if key not in ("patients", "devices")},
-            "devices": len(summary.devices), "patients": len(summary.patients),
-        },
+    detail = {
+        "from": start.isoformat(), "to": stop.isoformat(), "algorithm": algorithm or "all",
+        **{key: value for key, value in asdict(summary).items() if key not in ("patients", "devices")},
+        "devices": len(summary.devices), "patients": len(summary.patients),
     }  # fmt: skip
-    return Record(topics.AUDIT_INBOX, None, orjson.dumps(event), event_id.replace("-", ""))
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"
+    entity = ("patient" if patient else "history", patient or "all")
+    now, where = datetime.now(UTC), f"{socket.gethostname()}/reprocess"
+    value = audit_body(event_id, user(), "history.reprocessed", entity, now, where, detail)
+    return Record(topics.AUDIT_INBOX, None, value, event_id.replace("-", ""))
