@@ -55,7 +55,7 @@ def test_killed_while_it_writes(settings: Settings, tmp_path: Path) -> None:
             time.sleep(chance.uniform(1.5, 2.5))
             worker.kill()
             worker.start()
-        wait_for(lambda: _verdict(_trail(settings)).signed_through == EVENTS, 40)
+        wait_for(lambda: _verdict(_trail(settings)).signed_through == EVENTS, 90)
         trail = _trail(settings)
     verdict = _verdict(trail)
     assert verdict.broken is None
