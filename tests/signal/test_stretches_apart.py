@@ -1,3 +1,5 @@
+"""Recordings worked out in one pass without touching give what each gives alone."""
+
 import numpy as np
 import pytest
 
