@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -252,7 +252,7 @@ def revoke(device_ids: tuple[str, ...], as_json: bool) -> None:
 @json_option
 def check(
     file: Path | None, kind: str | None, leaf: str | None, device_id: str | None, seconds: float | None, as_json: bool
-) -> int:
+) -> None:
     """Tell what is right and wrong with a payload in FILE (- is standard input), or with what a device sends (--live).
 
     Exit status 1 when something would be refused.
@@ -263,7 +263,7 @@ def check(
 
     if device_id is not None:
         with _failing():
-            return _watch(watch(settings().settings, device_id, kind, seconds), as_json=as_json)
+            _end(_watch(watch(settings().settings, device_id, kind, seconds), as_json=as_json))
     from vitalgate.devices import check as checks
     from vitalgate.devices.catalogue import UnknownName
 
@@ -283,10 +283,14 @@ def check(
         print_json([finding._asdict() for finding in findings])
     else:
         click.echo("\n".join(str(finding) for finding in findings))
-    return 1 if any(finding.level == "wrong" for finding in findings) else 0
+    _end(any(finding.level == "wrong" for finding in findings))
 
 
-def _watch(found: Iterator[Any], *, as_json: bool) -> int:
+def _end(wrong: bool) -> NoReturn:
+    click.get_current_context().exit(1 if wrong else 0)
+
+
+def _watch(found: Iterator[Any], *, as_json: bool) -> bool:
     import json
 
     wrong = False
@@ -299,7 +303,7 @@ def _watch(found: Iterator[Any], *, as_json: bool) -> int:
             click.echo(f"{sighting.received_at}  {sighting.topic}")
             for finding in sighting.findings:
                 click.echo(f"  {finding}")
-    return 1 if wrong else 0
+    return wrong
 
 
 def _text(moment: datetime | None) -> str | None:
