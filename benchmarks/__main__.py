@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -44,6 +45,8 @@ def main(
     write: Path | None,
 ) -> None:  # fmt: skip
     """Measure SECTIONS (all when none is named) on a stack of its own, which is removed afterwards."""
+    # So that the stack is stopped and its folder removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     chosen = [name for name in SECTIONS if name in (sections or SECTIONS)]
     machine = report.machine()
     if not as_json:

@@ -33,6 +33,10 @@ def run(bed: Bed, seconds: float, scale: float, tell: Callable[[str], None]) -> 
             attempts.append({"patients": patients, "held": False, "detail": str(error)})
             break  # what is behind now would be measured with the next
         attempts.append(found)
+        tell(
+            f"{patients}: rows {found['device_to_row']}, beats {found['device_to_beats']}, missing "
+            f"{found['rows_missing']} rows and {found['blocks_missing']} blocks"
+        )
         if found["held"]:
             break
     return {
@@ -93,9 +97,15 @@ def _beat_lags(sent: dict[tuple[str, int], float], blocks: dict[tuple[str, int],
 
 
 def _expected(sent: dict[tuple[str, int], float]) -> int:
-    """Blocks that became final while sending."""
-    ends = {_completing(block) for block in range(1000)}
-    return sum(seq in ends for _, seq in sent)
+    """Blocks with a sample in them that became final while sending."""
+    first: dict[str, int] = {}
+    for device, seq in sent:
+        first[device] = min(seq, first.get(device, seq))
+    count = 0
+    for device, seq in sent:
+        block = (seq - int(AFTER_S)) // BLOCK_S - 1
+        count += block >= 0 and _completing(block) == seq and (block + 1) * BLOCK_S >= first[device]
+    return count
 
 
 def text(found: dict[str, Any]) -> list[str]:

@@ -59,6 +59,8 @@ def test_recordings_go_on_without_gaps_and_are_of_different_ages() -> None:
 
 def test_a_block_is_completed_by_the_packet_with_its_last_sample_ahead() -> None:
     assert ecg._completing(0) == 18
+    sent = {("a", seq): 0.0 for seq in range(25, 60)}  # from second 24 on: block 1 was over before it
+    assert ecg._expected(sent) == len({2, 3, 4})
     assert ecg._beat_lags({("a", 18): 5.0}, {("a", 0): 5.5, ("a", 1): 9.0, ("b", 0): 9.0}) == [0.5]
 
 
