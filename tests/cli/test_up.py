@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -24,6 +25,15 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False, timeout=60)
 
 
+@pytest.fixture
+def in_the_foreground() -> Iterator[None]:
+    """A child started from here hears Ctrl-C, also when the tests themselves run in the background and do not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("in_the_foreground")
 def test_ctrl_c_stops_everything_that_runs_in_the_foreground(data: Path) -> None:
     started = subprocess.Popen(
         [*COMMAND, "up", "--only", "mqtt", "--data", str(data)],
