@@ -146,7 +146,7 @@ class Kafka:
         return Spec(
             name="kafka" if self._nodes == 1 else f"kafka-{n}",
             argv=command(["kafka.Kafka", str(properties)], *flags, heap_mb=self._heap_mb),
-            probe=functools.partial(probes.kafka, HOST, client),
+            probe=functools.partial(probes.own_kafka, HOST, client, cluster),
             grace_s=15.0,
         )
 

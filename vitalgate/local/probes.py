@@ -51,6 +51,48 @@ async def kafka(host: str, port: int) -> None:
         raise ProbeError(f"{host}:{port} does not answer as Kafka")
 
 
+async def own_kafka(host: str, port: int, cluster: str) -> None:
+    """Metadata (version 2): the broker serves requests, and it is one of this cluster.
+
+    Two stacks that start at the same moment may choose the same free port; the one that loses must not take the
+    other's broker for its own.
+    """
+    body = struct.pack(">hhihi", 3, 2, 7, -1, 0)
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        writer.write(struct.pack(">i", len(body)) + body)
+        await writer.drain()
+        (size,) = struct.unpack(">i", await reader.readexactly(4))
+        found = _cluster_id(await reader.readexactly(size))
+    except (asyncio.IncompleteReadError, struct.error) as error:
+        raise ProbeError(f"{host}:{port} does not answer as Kafka") from error
+    finally:
+        writer.close()
+    if found != cluster:
+        raise ProbeError(f"{host}:{port} is the Kafka of another stack (cluster {found}, not {cluster})")
+
+
+def _cluster_id(answer: bytes) -> str | None:
+    """The cluster id of a Metadata response of version 2."""
+    brokers, at = struct.unpack_from(">i", answer, 4)[0], 8
+
+    def text() -> str | None:
+        nonlocal at
+        (length,) = struct.unpack_from(">h", answer, at)
+        at += 2
+        if length < 0:
+            return None
+        at += length
+        return answer[at - length : at].decode("utf-8", "replace")
+
+    for _ in range(brokers):
+        at += 4
+        text()
+        at += 4
+        text()
+    return text()
+
+
 async def http_ready(host: str, port: int, path: str = "/readyz") -> None:
     """GET and expect status 200."""
     request = f"GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode()
