@@ -36,9 +36,10 @@ class SystemRegistry:
             with Registry(self._settings.database) as registry:
                 for player in members.players:
                     registry.add_patient(player.patient, player.zone, player.team)
-                done = enrolment.add(
-                    self._settings, [enrolment.Wanted(prop.device, prop.kind) for prop in members.props]
-                )
+                wanted = [enrolment.Wanted(prop.device, prop.kind) for prop in members.props]
+                # Changes are applied in order: waiting for the last assignment is enough.
+                unassigned = not any(prop.given.assigned for prop in members.props)
+                done = enrolment.add(self._settings, wanted, apply_s=_APPLIED_WITHIN_S if unassigned else 0.0)
                 change = None
                 for prop in members.props:
                     if prop.given.assigned:

@@ -91,8 +91,8 @@ def check(wanted: Sequence[Wanted]) -> None:
             raise EnrolmentError(str(error)) from error
 
 
-def add(settings: Settings, wanted: Sequence[Wanted]) -> Outcome:
-    """Add devices, all or none, with a random password each.
+def add(settings: Settings, wanted: Sequence[Wanted], *, apply_s: float = APPLY_S) -> Outcome:
+    """Add devices, all or none, with a random password each, and wait up to `apply_s` for the registrar.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def add(settings: Settings, wanted: Sequence[Wanted]) -> Outcome:
     with _broker(settings) as broker, Registry(settings.database) as registry:
         change = registry.add_devices(new)
         _admit(broker, enrolled)
-        return Outcome(enrolled, registry.wait_applied(change.outbox, APPLY_S))
+        return Outcome(enrolled, registry.wait_applied(change.outbox, apply_s))
 
 
 def new_credentials(settings: Settings, device_id: str) -> Outcome:
