@@ -145,7 +145,7 @@ def test_every_reason_that_intake_gives_is_reached(reason: Reason) -> None:
 def test_the_only_other_reasons_need_the_registry_or_the_table() -> None:
     others = set(Reason) - set(REACHED)
     not_by_device = {reason for reason in Reason if not reason.by_device}
-    assert not_by_device == {Reason.UNKNOWN_DEVICE, Reason.REVOKED, Reason.INTERNAL_ERROR}
+    assert not_by_device == {Reason.UNKNOWN_DEVICE, Reason.REVOKED, Reason.INTERNAL_ERROR, Reason.STORAGE_REFUSED}
     assert others == {*not_by_device, Reason.SEQUENCE_REUSED}
 
 
