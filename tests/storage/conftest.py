@@ -23,16 +23,32 @@ _KEPT = ("migrations", "meta", "timed")
 
 @pytest.fixture(scope="session")
 def dsn(request: pytest.FixtureRequest) -> str:
-    """Owner's connection string; VITALGATE_TEST_DSN names a server that already runs."""
-    return os.environ.get("VITALGATE_TEST_DSN") or str(request.getfixturevalue("postgres_dsn"))
+    """Owner's connection string; TEST_POSTGRES_DSN names a server that already runs."""
+    return os.environ.get("TEST_POSTGRES_DSN") or str(request.getfixturevalue("postgres_dsn"))
 
 
 def drop(dsn: str, schema: str) -> None:
-    """Remove a deployment's schemas."""
+    """Remove a deployment's schemas; the server's own jobs may be in the way for a moment."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("SET client_min_messages = error")
         for name in (schema, f"{schema}_data"):
-            connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(name)))
+            for attempt in range(5):
+                try:
+                    connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(name)))
+                    break
+                except psycopg.errors.DeadlockDetected:
+                    if attempt == 4:
+                        raise
+
+
+def _rest(settings: DatabaseSettings) -> None:
+    """Keep the server's policies from running in the middle of a test."""
+    with psycopg.connect(settings.dsn, autocommit=True) as connection:
+        connection.execute(
+            "SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs"
+            " WHERE hypertable_schema = %s OR proc_name LIKE 'policy_refresh%%'",
+            (f"{settings.db_schema}_data",),
+        )
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +73,8 @@ def migrated(request: pytest.FixtureRequest, dsn: str, has_timescale: bool) -> I
         timescale="on" if request.param == "timescale" else "off",
     )
     migrate(settings)
+    if request.param == "timescale":
+        _rest(settings)
     yield settings
     drop(dsn, settings.db_schema)
 

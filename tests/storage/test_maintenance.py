@@ -46,8 +46,8 @@ def _feed(recorder: Recorder, log: Log, values: dict[int, float], received_us: i
     recorder.flush_published()
 
 
-def _refresh(database: DatabaseSettings) -> None:
-    maintenance.run(database, NOW)
+def _refresh(database: DatabaseSettings, after: int = DAY) -> None:
+    maintenance.run(database, moment(T0 + after))
 
 
 def test_minutes_and_hours_by_patient(
@@ -89,7 +89,7 @@ def test_late_data_reaches_the_aggregates(
     _feed(recorder, log, {base: 90})
     _refresh(database)
     _feed(recorder, log, {base + SECOND: 70, base - 9 * DAY: 60}, received_us=T0 + 9 * DAY)
-    _refresh(database)
+    _refresh(database, 9 * DAY)
     rows = query("SELECT time, n FROM v.readings_by_hour ORDER BY 1")
     assert rows == [(moment(base - 9 * DAY), 1), (moment(base), 2)]
     assert query("SELECT count(*) FROM aggregates_dirty") == [(0,)]

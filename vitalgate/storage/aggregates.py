@@ -17,6 +17,8 @@ from vitalgate.storage.times import moment
 LATE_US = 10 * 60 * 1_000_000
 #: What the policies of the continuous aggregates refresh by themselves; late data beyond is refreshed from the marks.
 WINDOW = timedelta(days=2)
+VIEWS = ("readings_minute", "readings_quarter")
+"""Continuous aggregates, the second made from the first."""
 MINUTE = timedelta(minutes=1)
 QUARTER = timedelta(minutes=15)
 _EPOCH = datetime.fromisoformat("2000-01-01T00:00:00+00:00")
@@ -128,20 +130,21 @@ def refresh_plain(connection: Connection, limit: int = 10_000) -> int:
 
 
 def refresh_timescale(connection: Connection, now: datetime, limit: int = 10_000) -> int:
-    """Refresh the continuous aggregates where late data fell outside their policies' window.
+    """Refresh the continuous aggregates: the recent window, as their policies do, and where late data fell.
 
-    `refresh_continuous_aggregate` runs outside a transaction, so the marks go last: after a crash it is done again.
+    Only what changed is computed. `refresh_continuous_aggregate` runs outside a transaction, so the marks go last:
+    after a crash it is done again. Returns how many marks were worked off.
     """
     rows = connection.execute(
         "SELECT id, from_time, to_time FROM aggregates_dirty ORDER BY id LIMIT %s", (limit,)
     ).fetchall()
-    for _, begin, end in merged(((None, first, last) for _, first, last in rows), QUARTER):
-        if begin < now - WINDOW:
-            for view in ("readings_minute", "readings_quarter"):
-                connection.execute(
-                    "CALL refresh_continuous_aggregate(%s::regclass, %s::timestamptz, %s::timestamptz)",
-                    (view, begin, end),
-                )
+    stretches = merged(((None, first, last) for _, first, last in rows), QUARTER)
+    stretches.append((None, now - WINDOW, now + QUARTER))
+    for view in VIEWS:
+        for _, begin, end in stretches:
+            connection.execute(
+                "CALL refresh_continuous_aggregate(%s::regclass, %s::timestamptz, %s::timestamptz)", (view, begin, end)
+            )
     connection.execute("DELETE FROM aggregates_dirty WHERE id = ANY(%s)", ([row[0] for row in rows],))
     return len(rows)
 

@@ -129,13 +129,13 @@ def _policies(connection: Connection, where: Names, settings: DatabaseSettings) 
             have = None
         if have is None:
             connection.execute("SELECT add_compression_policy(%s::regclass, %s::interval)", (target, after))
-    for view, every in (("readings_minute", timedelta(minutes=1)), ("readings_quarter", timedelta(minutes=5))):
+    for view in aggregates.VIEWS:
         target = f"{where.data}.{view}"
         if settings.aggregates:
             connection.execute(
                 "SELECT add_continuous_aggregate_policy(%s::regclass, start_offset => %s::interval,"
-                " end_offset => %s::interval, schedule_interval => %s::interval, if_not_exists => true)",
-                (target, aggregates.WINDOW, aggregates.QUARTER, every),
+                " end_offset => NULL, schedule_interval => %s::interval, if_not_exists => true)",
+                (target, aggregates.WINDOW, aggregates.MINUTE),
             )
         else:
             connection.execute("SELECT remove_continuous_aggregate_policy(%s::regclass, if_exists => true)", (target,))

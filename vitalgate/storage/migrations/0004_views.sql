@@ -9,7 +9,8 @@ SELECT r.device_id, a.patient_id, r.metric, r.time, r.version, r.value_num AS va
        r.message_id, a.id AS assignment_id
 FROM {data}.readings r
 LEFT JOIN {data}.assignments a
-       ON a.device_id = r.device_id AND a.during @> r.time AND r.time >= lower(a.during);
+       ON a.device_id = r.device_id AND a.during @> r.time AND r.time >= lower(a.during)
+      AND r.time < coalesce(upper(a.during), 'infinity');
 
 CREATE VIEW {schema}.readings_current AS
 SELECT r.device_id, a.patient_id, r.metric, r.time, r.version, r.value_num AS value, r.unit, r.received_at,
@@ -21,6 +22,7 @@ SELECT r.device_id, a.patient_id, r.metric, r.time, r.version, r.value_num AS va
 FROM {data}.readings r
 LEFT JOIN {data}.assignments a
        ON a.device_id = r.device_id AND a.during @> r.time AND r.time >= lower(a.during)
+      AND r.time < coalesce(upper(a.during), 'infinity')
 WHERE r.current AND NOT r.retracted;
 
 CREATE VIEW {schema}.waveforms AS
@@ -31,7 +33,8 @@ SELECT w.device_id, a.patient_id, w.channel, w.recording, w.time,
        a.id AS assignment_id
 FROM {data}.waveforms w
 LEFT JOIN {data}.assignments a
-       ON a.device_id = w.device_id AND a.during @> w.time AND w.time >= lower(a.during);
+       ON a.device_id = w.device_id AND a.during @> w.time AND w.time >= lower(a.during)
+      AND w.time < coalesce(upper(a.during), 'infinity');
 
 CREATE VIEW {schema}.recordings AS
 SELECT r.device_id, r.channel, r.recording, r.first_sample, r.stop_sample, r.first_time, r.last_time,
@@ -46,14 +49,16 @@ SELECT a.patient_id, b.device_id, b.channel, b.time, b.kind, b.recording, b.samp
        a.id AS assignment_id
 FROM {data}.beats b
 LEFT JOIN {data}.assignments a
-       ON a.device_id = b.device_id AND a.during @> b.time AND b.time >= lower(a.during);
+       ON a.device_id = b.device_id AND a.during @> b.time AND b.time >= lower(a.during)
+      AND b.time < coalesce(upper(a.during), 'infinity');
 
 CREATE VIEW {schema}.beat_blocks AS
 SELECT a.patient_id, b.device_id, b.channel, b.time, b.recording, b.algorithm, b.algorithm_version, b.block, b.revision,
        b.first_sample, b.stop_sample, b.rate, b.inputs, b.quality, b.beats, a.id AS assignment_id
 FROM {data}.beat_blocks b
 LEFT JOIN {data}.assignments a
-       ON a.device_id = b.device_id AND a.during @> b.time AND b.time >= lower(a.during);
+       ON a.device_id = b.device_id AND a.during @> b.time AND b.time >= lower(a.during)
+      AND b.time < coalesce(upper(a.during), 'infinity');
 
 CREATE VIEW {schema}.features AS
 SELECT a.patient_id, f.device_id, f.channel, f.name, f.time, f.end_time, f.value, f.unit, f.recording, f.first_sample,
@@ -61,6 +66,7 @@ SELECT a.patient_id, f.device_id, f.channel, f.name, f.time, f.end_time, f.value
 FROM {data}.features f
 LEFT JOIN {data}.assignments a
        ON a.device_id = f.device_id AND a.during @> f.time AND f.time >= lower(a.during)
+      AND f.time < coalesce(upper(a.during), 'infinity')
 WHERE NOT f.withdrawn;
 
 CREATE VIEW {schema}.alert_events AS
@@ -93,7 +99,8 @@ SELECT s.device_id, a.patient_id, s.time, s.state, s.battery, s.firmware, s.seri
        s.epoch, s.seq, s.trace
 FROM {data}.device_status s
 LEFT JOIN {data}.assignments a
-       ON a.device_id = s.device_id AND a.during @> s.time AND s.time >= lower(a.during);
+       ON a.device_id = s.device_id AND a.during @> s.time AND s.time >= lower(a.during)
+      AND s.time < coalesce(upper(a.during), 'infinity');
 
 CREATE VIEW {schema}.devices AS
 SELECT d.device_id, d.kind, d.state, d.serial, d.firmware, a.patient_id, d.attributes, d.created_at, d.updated_at,

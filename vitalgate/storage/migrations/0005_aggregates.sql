@@ -41,7 +41,8 @@ CREATE TABLE {data}.readings_quarter (
 --@timed readings_quarter bucket
 --@form end
 --@form timescale
-CREATE MATERIALIZED VIEW {data}.readings_minute WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
+-- Materialized only: what a real-time aggregate adds is computed over all devices, however few are asked for.
+CREATE MATERIALIZED VIEW {data}.readings_minute WITH (timescaledb.continuous, timescaledb.materialized_only = true) AS
 SELECT time_bucket(interval '1 minute', time) AS bucket, device_id, metric, unit, count(*) AS n,
        sum(value_num) AS total, min(value_num) AS low, max(value_num) AS high
 FROM {data}.readings
@@ -49,7 +50,7 @@ WHERE current AND NOT retracted AND value_num IS NOT NULL AND comparator IS NULL
 GROUP BY time_bucket(interval '1 minute', time), device_id, metric, unit
 WITH NO DATA;
 
-CREATE MATERIALIZED VIEW {data}.readings_quarter WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
+CREATE MATERIALIZED VIEW {data}.readings_quarter WITH (timescaledb.continuous, timescaledb.materialized_only = true) AS
 SELECT time_bucket(interval '15 minutes', bucket) AS bucket, device_id, metric, unit, sum(n)::bigint AS n,
        sum(total) AS total, min(low) AS low, max(high) AS high
 FROM {data}.readings_minute
@@ -62,6 +63,7 @@ SELECT a.patient_id, g.device_id, g.metric, g.unit, g.bucket, g.n, g.total, g.lo
 FROM {data}.readings_minute g
 JOIN {data}.assignments a ON a.device_id = g.device_id
      AND a.during @> tstzrange(g.bucket, g.bucket + interval '1 minute') AND g.bucket >= lower(a.during)
+     AND g.bucket < coalesce(upper(a.during), 'infinity')
 UNION ALL
 SELECT e.patient_id, e.device_id, r.metric, r.unit, e.bucket, count(*), sum(r.value_num), min(r.value_num),
        max(r.value_num)
@@ -82,6 +84,7 @@ SELECT a.patient_id, g.device_id, g.metric, g.unit, g.bucket, g.n, g.total, g.lo
 FROM {data}.readings_quarter g
 JOIN {data}.assignments a ON a.device_id = g.device_id
      AND a.during @> tstzrange(g.bucket, g.bucket + interval '15 minutes') AND g.bucket >= lower(a.during)
+     AND g.bucket < coalesce(upper(a.during), 'infinity')
 UNION ALL
 SELECT e.patient_id, e.device_id, r.metric, r.unit, e.bucket, count(*), sum(r.value_num), min(r.value_num),
        max(r.value_num)
