@@ -89,8 +89,7 @@ class Intake(Worker):
         ]
         names = [parsed[0] if (parsed := topics.parse_device_topic(raw.topic)) else None for raw in raws]
         registered = self.registry.devices
-        stale = time.monotonic() - self.refreshed > FRESH_S
-        if stale or any(name is not None and name not in registered for name in names):
+        if time.monotonic() - self.refreshed > FRESH_S or any(map(self._is_new, set(names))):
             began = time.monotonic()
             await self.registry.refresh()
             self.refreshed = began
@@ -102,6 +101,10 @@ class Intake(Worker):
         await self._send(taken)
         await self._remember(touched)
         self._count(taken)
+
+    def _is_new(self, name: str | None) -> bool:
+        """Whether a device is unknown here, or known and nobody's: perhaps only not yet."""
+        return name is not None and (name not in self.registry.devices or not self.registry.assignments(name))
 
     def _take(
         self, raw: RawRecord, name: str | None, device: RegisteredDevice | None, touched: dict[int, States]
