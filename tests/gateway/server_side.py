@@ -59,10 +59,14 @@ class SmallIntake:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def numbers(self) -> dict[tuple[str, int], int]:
-        """How often each (epoch, seq) came."""
+    def of(self, device: str) -> list[dict[str, Any]]:
+        """What this device sent."""
+        return [document for topic, document in self.documents if f"/{device}/" in topic]
+
+    def numbers(self, device: str) -> dict[tuple[str, int], int]:
+        """How often each (epoch, seq) of a device came."""
         counts: dict[tuple[str, int], int] = {}
-        for _, document in self.documents:
+        for document in self.of(device):
             if "seq" in document:
                 key = document["epoch"], document["seq"]
                 counts[key] = counts.get(key, 0) + 1

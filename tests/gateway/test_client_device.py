@@ -60,14 +60,18 @@ def test_what_is_sent_is_kept_and_leaves_the_outbox(
         until(lambda: refused)
         assert refused == [Rejected(*third, "out_of_range", "too high")]
         assert device.outbox.rejected()[0][0] == refused[0]
-    by_seq = {document["seq"]: (topic, document) for topic, document in server.documents if "seq" in document}
+    by_seq = {
+        document["seq"]: (topic, document)
+        for topic, document in server.documents
+        if "seq" in document and name in topic
+    }
     assert sorted(by_seq) == [1, 2, 3, 4]
     topic, first = by_seq[1]
     assert topic == topics.device_topic(name, "readings")
     assert first["sent_at"] == first["readings"][0]["time"] == "2026-11-21T11:00:00.000Z"
     assert by_seq[2][1]["waveforms"][0]["start"] == "2026-11-21T10:59:59.984Z"
     assert by_seq[4][1]["state"] == "online"
-    until(lambda: [d["state"] for _, d in server.documents if "seq" not in d] == ["online", "offline"])
+    until(lambda: [d["state"] for d in server.of(name) if "seq" not in d] == ["online", "offline"])
 
 
 def test_it_collects_while_offline_and_catches_up(edge: Edge, server: SmallIntake, tmp_path: Path) -> None:
@@ -78,7 +82,7 @@ def test_it_collects_while_offline_and_catches_up(edge: Edge, server: SmallIntak
     with make(edge, name, outbox=tmp_path / "outbox") as device:
         keys.append(device.send_readings([{"metric": "spo2", "value": 600}]))
         assert device.wait_until_kept(60)
-    assert set(server.numbers()) == set(keys)
+    assert set(server.numbers(name)) == set(keys)
     assert len({epoch for epoch, _ in keys}) == 2
 
 
@@ -94,7 +98,7 @@ def test_with_broker_and_gateway_killed_nothing_that_left_the_outbox_is_missing(
             if n in (80, 200):
                 os.kill(edge.pid("mosquitto"), signal.SIGKILL)
         assert device.wait_until_kept(90)
-    assert set(server.numbers()) == set(keys)
+    assert set(server.numbers(name)) == set(keys)
 
 
 def test_a_message_given_up_does_not_block_the_receipts(edge: Edge, server: SmallIntake) -> None:
@@ -108,8 +112,8 @@ def test_a_message_given_up_does_not_block_the_receipts(edge: Edge, server: Smal
     device._thread.start()
     assert device.wait_until_kept(20)
     device.close()
-    assert set(server.numbers()) == set(keys[1:])
-    declared = [document for _, document in server.documents if "lost" in document]
+    assert set(server.numbers(name)) == set(keys[1:])
+    declared = [document for document in server.of(name) if "lost" in document]
     assert declared[0]["lost"] == [1]
     assert declared[0]["epoch"] == keys[0][0]
 
