@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from vitalgate.config.loading import Loaded
 from vitalgate.config.settings import MqttSettings
@@ -21,6 +22,12 @@ from vitalgate.local.errors import PartError
 from vitalgate.local.stack import Stack
 
 REPOSITORY = Path(__file__).parents[1]
+
+# No example is timed: a busy machine is no defect. In continuous integration every run tries the same examples, so that
+# a change is judged by itself; at a desk each run tries new ones.
+settings.register_profile("desk", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("desk"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
 
 class Stacks:
