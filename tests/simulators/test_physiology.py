@@ -87,6 +87,17 @@ def test_einthoven_holds_in_twelve_leads_without_noise() -> None:
     np.testing.assert_allclose(lead["aVR"] + lead["aVL"] + lead["aVF"], 0, atol=1e-12)
 
 
+def test_beats_are_found_in_every_lead_of_everybody() -> None:
+    for seed in range(25):
+        person = Person(seed, START)
+        truth = heart.beats(person, START + 0.3, START + 9.7).time
+        for lead, found in zip(
+            signals.LEADS, find_beats(signals.ecg(person, signals.LEADS, START, 500, 0, 5000), 500), strict=True
+        ):
+            inner = found[(found > 150) & (found < 4850)]
+            assert len(inner) == len(truth), (seed, lead)
+
+
 def test_fever_drives_heart_and_breath_and_a_set_value_is_exact() -> None:
     ask = np.arange(START + 700, START + 1000, 10)
     well = Person(6, START)

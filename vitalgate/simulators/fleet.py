@@ -89,6 +89,7 @@ class Fleet:
         -------
         True when every message was receipted (or, without number, acknowledged by the broker).
         """
+        _allow_files(len(self.devices))
         upkeep = asyncio.create_task(self._upkeep(watch))
         try:
             await self._connect()
@@ -166,6 +167,25 @@ class Fleet:
             self.journal.flush()
             if watch is not None:
                 watch(self.progress())
+
+
+def _allow_files(connections: int) -> None:
+    """Raise the soft limit of open files where many connections need it.
+
+    Raises
+    ------
+    OSError
+        When the hard limit is too low; the text says what to do.
+    """
+    import resource
+
+    need = connections + 256
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= need or soft == resource.RLIM_INFINITY:
+        return
+    if hard != resource.RLIM_INFINITY and hard < need:
+        raise OSError(f"{connections} devices need {need} open files, the limit is {hard}; raise it (ulimit -Hn)")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
 
 
 def _batches(devices: Sequence[SimulatedDevice], size: int) -> Iterator[Sequence[SimulatedDevice]]:

@@ -19,8 +19,8 @@ from vitalgate.simulators.physiology import Person
 
 #: Amplitudes of P, Q, R, S, T in mV. The other limb leads follow from I and II (Einthoven, Goldberger).
 _MEASURED = {
-    "I": (0.08, -0.04, 0.60, -0.10, 0.20),
-    "II": (0.14, -0.06, 1.10, -0.15, 0.30),
+    "I": (0.09, -0.05, 0.90, -0.12, 0.25),
+    "II": (0.14, -0.07, 1.25, -0.16, 0.36),
     "V1": (0.05, 0.0, 0.20, -0.90, -0.05),
     "V2": (0.06, 0.0, 0.40, -1.20, 0.30),
     "V3": (0.06, -0.02, 0.80, -0.80, 0.40),
@@ -47,8 +47,10 @@ def lead_amplitudes(person: Person, lead: str) -> Float:
         return {
             "III": second - first, "aVR": -(first + second) / 2, "aVL": first - second / 2, "aVF": second - first / 2,
         }[lead]  # fmt: skip
+    # Hearts are large or small in all leads alike; no lead vanishes.
+    size = 0.85 + 0.3 * uniform(stream(person.seed, "size"), np.zeros(1, np.int64))
     place = np.arange(5) + 8 * LEADS.index(lead)
-    return np.array(_MEASURED[lead]) * (0.82 + 0.36 * uniform(stream(person.seed, "leads"), place))
+    return np.array(_MEASURED[lead]) * size * (0.96 + 0.08 * uniform(stream(person.seed, "leads"), place))
 
 
 @lru_cache(maxsize=16384)
