@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -13,6 +14,7 @@ from tests.storage.conftest import Query
 from vitalgate.config.settings import DatabaseSettings
 from vitalgate.devices.records import Corrects, Dead, Status
 from vitalgate.storage import aggregates, ledger, maintenance
+from vitalgate.storage.housekeeper import Housekeeper
 from vitalgate.storage.recorder import Recorder
 from vitalgate.storage.registry import NewDevice, Registry
 from vitalgate.storage.times import moment
@@ -229,6 +231,18 @@ def test_one_run_at_a_time(database: DatabaseSettings) -> None:
             "SELECT pg_advisory_lock(hashtextextended(%s, %s))", (f"{database.db_schema}_data", maintenance.LOCK)
         )
         assert not maintenance.run(database, NOW).ran
+
+
+def test_the_housekeeper_goes_on_when_the_database_is_away(database: DatabaseSettings) -> None:
+    away = database.model_copy(update={"dsn": "host=127.0.0.1 port=1 connect_timeout=1"})
+    for settings in (database, away):
+        keeper = Housekeeper(settings, every_s=0.01)
+        keeper.start()
+        deadline = time.monotonic() + 20
+        while keeper.rounds < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        keeper.stop()
+        assert keeper.rounds >= 3
 
 
 def test_odd_times_wait_in_the_default_partition(recorder: Recorder, database: DatabaseSettings, query: Query) -> None:

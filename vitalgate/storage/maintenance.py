@@ -1,8 +1,8 @@
 """Housekeeping: partitions made ahead, retention, aggregates, waveforms at rest, a short ledger.
 
-On TimescaleDB chunks, compression and the refresh of recent aggregates run in the server by policies; everything else,
-and all of it on plain PostgreSQL, is done by `run`,
-which a worker calls every minute (or `vitalgate migrate --maintain`).
+On TimescaleDB chunks, compression and the refresh of recent aggregates run in the server by policies; everything
+else, and all of it on plain PostgreSQL, is done by `run`: the archiver's housekeeper calls it, and so does
+`vitalgate migrate --maintain`.
 """
 
 from __future__ import annotations
@@ -70,8 +70,13 @@ class Report:
     """Lines of the ledger that became one with their neighbours."""
 
 
-def run(settings: DatabaseSettings, now: datetime | None = None) -> Report:
+def run(settings: DatabaseSettings, now: datetime | None = None, *, thorough: bool = True) -> Report:
     """Do what is due; safe to call at any time and from several processes.
+
+    Parameters
+    ----------
+    thorough
+        False: only bring the aggregates up to date, which is quick and wanted often.
 
     Raises
     ------
@@ -84,22 +89,23 @@ def run(settings: DatabaseSettings, now: datetime | None = None) -> Report:
         row = connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, %s))", (where.data, LOCK)).fetchone()
         if row is None or not row[0]:
             return Report(ran=False)
-        return _run(connection, where, settings, now)
+        report = Report()
+        if settings.aggregates and partitions.form(connection) == "plain":
+            report.refreshed = aggregates.refresh_plain(connection)
+        elif settings.aggregates:
+            report.refreshed = aggregates.refresh_timescale(connection, now)
+        if thorough:
+            _thorough(connection, where, settings, now, report)
+        return report
 
 
-def _run(connection: Connection, where: Names, settings: DatabaseSettings, now: datetime) -> Report:
-    report = Report(partitions=prepare(connection, where, settings, now))
-    plain = partitions.form(connection) == "plain"
-    if settings.aggregates and plain:
-        report.refreshed = aggregates.refresh_plain(connection)
-    elif settings.aggregates:
-        report.refreshed = aggregates.refresh_timescale(connection, now)
+def _thorough(connection: Connection, where: Names, settings: DatabaseSettings, now: datetime, report: Report) -> None:
+    report.partitions = prepare(connection, where, settings, now)
     report.joined = repack.run(connection, now - REPACK_AFTER, idle_before=now - IDLE_AFTER).rows_before
     report.squeezed = _squeeze(connection, where, now)
     if settings.retention_days:
         report.dropped = retention.drop(connection, where, now - timedelta(days=settings.retention_days))
     report.ledger = _shorten_ledger(connection, now - SHORTEN_AFTER)
-    return report
 
 
 def prepare(connection: Connection, where: Names, settings: DatabaseSettings, now: datetime | None = None) -> list[str]:

@@ -10,6 +10,7 @@ import orjson
 
 from vitalgate.config import topics
 from vitalgate.storage.archive import Archive
+from vitalgate.storage.housekeeper import Housekeeper
 from vitalgate.stream.database import DatabaseThread
 from vitalgate.stream.worker import Context, Record, Worker
 from vitalgate.telemetry import metrics
@@ -28,6 +29,8 @@ class Archiver(Worker):
         if not hasattr(self, "archive"):
             self.database = DatabaseThread("archiver")
             self.archive = Archive(context.settings.database)
+            self.housekeeper = Housekeeper(context.settings.database)
+            self.housekeeper.start()
         await self.database.call(self.archive.open)
 
     async def handle(self, batch: list[Record]) -> None:
@@ -51,5 +54,6 @@ class Archiver(Worker):
 
     async def stop(self) -> None:
         """Disconnect."""
+        await self.database.call(self.housekeeper.stop)
         await self.database.call(self.archive.close)
         self.database.close()
