@@ -90,12 +90,14 @@ def test_einthoven_holds_in_twelve_leads_without_noise() -> None:
 def test_beats_are_found_in_every_lead_of_everybody() -> None:
     for seed in range(25):
         person = Person(seed, START)
-        truth = heart.beats(person, START + 0.3, START + 9.7).time
+        truth = heart.beats(person, START, START + 10).time - START
         for lead, found in zip(
             signals.LEADS, find_beats(signals.ecg(person, signals.LEADS, START, 500, 0, 5000), 500), strict=True
         ):
-            inner = found[(found > 150) & (found < 4850)]
-            assert len(inner) == len(truth), (seed, lead)
+            # In the right chest leads the deepest point is the S wave, 40 ms after R.
+            apart = np.abs(found[:, None] / 500 - truth[None])
+            assert apart.min(axis=0)[(truth > 0.3) & (truth < 9.7)].max() < 0.06, (seed, lead)
+            assert apart.min(axis=1).max() < 0.06, (seed, lead)
 
 
 def test_fever_drives_heart_and_breath_and_a_set_value_is_exact() -> None:
