@@ -36,15 +36,14 @@ class SystemRegistry:
             with Registry(self._settings.database) as registry:
                 for player in members.players:
                     registry.add_patient(player.patient, player.zone, player.team)
-                wanted = [enrolment.Wanted(prop.device, prop.kind) for prop in members.props]
-                # Changes are applied in order: waiting for the last assignment is enough.
-                unassigned = not any(prop.given.assigned for prop in members.props)
-                done = enrolment.add(self._settings, wanted, apply_s=_APPLIED_WITHIN_S if unassigned else 0.0)
-                change = None
-                for prop in members.props:
-                    if prop.given.assigned:
-                        change = registry.assign(prop.device, prop.player.patient, start)
-                if change is not None and not registry.wait_applied(change.outbox, _APPLIED_WITHIN_S):
+                wanted = [
+                    enrolment.Wanted(
+                        prop.device, prop.kind, prop.player.patient if prop.given.assigned else None, since=start
+                    )
+                    for prop in members.props
+                ]
+                done = enrolment.add(self._settings, wanted, apply_s=_APPLIED_WITHIN_S)
+                if not done.applied:
                     raise Failure(
                         f"the registry change was not applied within {_APPLIED_WITHIN_S:g} s; does the registrar run?"
                         " `vitalgate status` shows it"

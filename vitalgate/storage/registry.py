@@ -132,7 +132,7 @@ class Registry:
         return self.add_devices([device])
 
     def add_devices(self, devices: Sequence[NewDevice]) -> Change:
-        """Add devices, all or none, each assigned from now on when it names a patient.
+        """Add devices, all or none, each assigned from now on (or from its `since`) when it names a patient.
 
         A revoked device may be added again, with new credentials.
 
@@ -163,7 +163,8 @@ class Registry:
                     raise StorageError(f"device {device.device_id!r} exists already; revoke it first to add it anew")
                 newest = outbox.tell_device(connection, device.device_id, self._schema)
                 if device.patient is not None:
-                    moved += self._assign(connection, device.device_id, device.patient, datetime.now(UTC), None)
+                    start = device.since or datetime.now(UTC)
+                    moved += self._assign(connection, device.device_id, device.patient, start, None)
                     newest = outbox.tell_assignments(connection, device.device_id, self._schema)
         return Change(newest, moved)
 

@@ -88,6 +88,8 @@ class NewDevice:
     serial: str = ""
     firmware: str = ""
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    since: datetime | None = None
+    """When its assignment begins; the moment of adding when None."""
 
 
 @dataclass(frozen=True)

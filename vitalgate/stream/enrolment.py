@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from vitalgate.config.loading import read_secret
@@ -46,6 +47,8 @@ class Wanted:
     serial: str = ""
     firmware: str = ""
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    since: datetime | None = None
+    """When its assignment begins; the moment of adding when None."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ def add(settings: Settings, wanted: Sequence[Wanted], *, apply_s: float = APPLY_
             device.serial,
             device.firmware,
             device.attributes,
+            device.since,
         )
         for device, told in zip(wanted, enrolled, strict=True)
     ]
@@ -194,8 +198,8 @@ def read_wanted(text: str, kind: str | None = None) -> list[Wanted]:
         if not isinstance(device_id, str) or not isinstance(named, str):
             raise EnrolmentError(f"line {line}: a device needs device_id and kind, here {sorted(row)}")
         more = {key: value for key, value in row.items() if key not in _COLUMNS}
-        texts = {key: str(row.get(key) or "") for key in ("serial", "firmware")}
-        wanted.append(Wanted(device_id, named, row.get("patient") or None, **texts, attributes=more))
+        serial, firmware = str(row.get("serial") or ""), str(row.get("firmware") or "")
+        wanted.append(Wanted(device_id, named, row.get("patient") or None, serial, firmware, more))
     if not wanted:
         raise EnrolmentError("the file names no device")
     return wanted
