@@ -379,3 +379,17 @@ def test_a_row_deleted_by_hand_unbalances_the_ledger(
     assert "stored" in found.faults[0]
     query("DELETE FROM dead_letters")
     assert ledger.read(database).lost == 2
+
+
+def test_a_retraction_of_a_later_time_does_not_hide_it(
+    recorder: Recorder, query: Query, database: DatabaseSettings
+) -> None:
+    log = Log()
+    recorder.apply(log.batch(log.message(seq=1, readings=[reading(97)])))
+    later = T0 + 60 * SECOND
+    taken_back = reading(None, corrects=Corrects(time_us=later, retract=True))
+    recorder.apply(log.batch(log.message(seq=3, readings=[taken_back])))
+    applied = recorder.apply(log.batch(log.message(seq=2, readings=[reading(95, time_us=later)])))
+    assert (applied.stored, applied.dead_lettered) == (1, 0)
+    assert _versions(query, time_us=later) == [(1, 95.0, False, False), (2, None, True, True)]
+    assert ledger.read(database).balanced

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal
 
+import psycopg
 from psycopg import sql
 
 from vitalgate.config.settings import DatabaseSettings
@@ -92,6 +93,10 @@ def _offered(connection: Connection) -> str | None:
     assert row is not None
     if "timescaledb" not in row[0]:
         return "timescaledb is not in the server's shared_preload_libraries"
+    try:
+        connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb SCHEMA public")
+    except psycopg.errors.InsufficientPrivilege:
+        return "this role may not create the extension timescaledb (a superuser can, once for the database)"
     return None
 
 

@@ -95,8 +95,6 @@ def _run(connection: Connection, where: Names, settings: DatabaseSettings) -> Ou
             continue
         started = time.monotonic()
         with connection.transaction():
-            if form == "timescale":
-                connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb SCHEMA public")
             _apply(connection, where, migration, form, settings)
             connection.execute(
                 "INSERT INTO migrations (number, name, checksum, took_ms) VALUES (%s, %s, %s, %s)",

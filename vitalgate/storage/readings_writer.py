@@ -97,6 +97,9 @@ class ReadingsWriter:
                 work.publish_readings(message, entries)
         changed = self._slow(connection, work, slow, waiting, fast)
         frontier.update(newest)
+        for name in changed:  # a retraction may speak of a time later than all readings
+            if name[3] > frontier.get(name[:2], name[3]):
+                frontier[name[:2]] = name[3]
         if self.marks is not None:
             received = max(message.received_us for message in work.messages)
             stretches = self.marks([*names, *changed], received)
