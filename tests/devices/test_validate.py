@@ -336,7 +336,7 @@ def test_a_block_without_a_rate_has_the_registered_one() -> None:
         ({"channel": 5}, "schema", "channel is 5"),
         ({"samples": None}, "waveform_shape", "samples is missing"),
         ({"samples": [1.5]}, "waveform_shape", "sample 0 is 1.5"),
-        ({"samples": [2001]}, "out_of_range", "outside -10 to 10"),
+        ({"samples": [10011]}, "out_of_range", "outside -50 to 50"),
         ({"rate": 0}, "waveform_shape", "rate 0"),
         ({"rate": 50}, "waveform_shape", "outside 100 to 1000 Hz"),
         ({"rate": 2000}, "waveform_shape", "outside 100 to 1000 Hz"),
