@@ -97,10 +97,12 @@ def command(
     found = reckon(path, dsn, schema)
     document = {
         "journal": str(path), "recordings": len(parts), "seconds": round(took, 1), "receipted": receipted,
-        "published": found.published, "stored": found.stored, "samples": found.samples, "lost": lost,
+        "published": found.published, "stored": found.stored, "samples": found.samples, "lost": lost, "faults": found.wrong,
     }  # fmt: skip
     console.print(f"  {found.samples:,} samples in {took:.0f} s; {found.stored:,} blocks stored, {lost} lost")
-    good = receipted and not lost
+    for fault in found.wrong[:5]:
+        console.print(f"[red]! {fault}")
+    good = receipted and not lost and not found.wrong
     if do_score:
         wait_for_analysis([path], dsn, schema, still_s=system.analysis.idle_s + 5, patience_s=600)
         scored = score(parts, dsn, schema, detect, match)
