@@ -97,7 +97,8 @@ def command(
     found = reckon(path, dsn, schema)
     document = {
         "journal": str(path), "recordings": len(parts), "seconds": round(took, 1), "receipted": receipted,
-        "published": found.published, "stored": found.stored, "samples": found.samples, "lost": lost, "faults": found.wrong,
+        "published": found.published, "stored": found.stored, "samples": found.samples, "lost": lost,
+        "faults": found.wrong,
     }  # fmt: skip
     console.print(f"  {found.samples:,} samples in {took:.0f} s; {found.stored:,} blocks stored, {lost} lost")
     for fault in found.wrong[:5]:
