@@ -21,7 +21,7 @@ CREATE TABLE {data}.beat_blocks (
     CONSTRAINT beat_blocks_key PRIMARY KEY (device_id, recording, channel, algorithm, block, time)
 ) {timed};
 CREATE INDEX beat_blocks_time ON {data}.beat_blocks (device_id, time);
---@timed beat_blocks time segmentby=device_id orderby=time,block
+--@timed beat_blocks time segmentby=device_id orderby=time,block,recording,channel,algorithm
 
 CREATE TABLE {data}.beats (
     time              timestamptz NOT NULL,
@@ -35,7 +35,7 @@ CREATE TABLE {data}.beats (
     rr_ms             double precision,
     CONSTRAINT beats_key PRIMARY KEY (device_id, channel, time, recording, algorithm, sample)
 ) {timed};
---@timed beats time segmentby=device_id,channel orderby=time,sample
+--@timed beats time segmentby=device_id,channel orderby=time,sample,recording,algorithm
 
 CREATE TABLE {data}.features (
     time              timestamptz NOT NULL,
@@ -57,7 +57,7 @@ CREATE TABLE {data}.features (
     CONSTRAINT features_key PRIMARY KEY (device_id, recording, channel, name, algorithm, first_sample, time)
 ) {timed};
 CREATE INDEX features_time ON {data}.features (device_id, name, time);
---@timed features time segmentby=device_id,name orderby=time,first_sample
+--@timed features time segmentby=device_id,name orderby=time,first_sample,recording,channel,algorithm
 
 CREATE SEQUENCE {data}.alert_events_n;
 
