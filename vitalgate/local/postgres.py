@@ -162,6 +162,7 @@ class Postgres:
         ]
         if server.timescale:
             lines += ["shared_preload_libraries = 'timescaledb'", "timescaledb.telemetry_level = off"]
+            lines.append("max_worker_processes = 24")  # its policies start at once
         _write_as(cluster / "postgresql.conf", "\n".join(lines) + "\n", identity)
         return [
             Spec(
