@@ -71,9 +71,9 @@ def test_every_kind_speaks_and_is_receipted(open_broker: int, desk: Desk, tmp_pa
 def test_a_device_that_was_offline_catches_up_and_one_that_is_not_heard_sends_again(
     open_broker: int, desk: Desk, tmp_path: Path
 ) -> None:
-    events: list[object] = [{"at": 2, "device": "a", "do": "offline", "seconds": 4}]
+    events: list[object] = [{"at": 2, "device": "a", "do": "offline", "seconds": 2}]
     fleet, _, _ = build(
-        scenario(8, [{"kind": "pulse-oximeter", "waveforms": False}], events), open_broker, tmp_path / "j.sqlite"
+        scenario(5, [{"kind": "pulse-oximeter", "waveforms": False}], events), open_broker, tmp_path / "j.sqlite"
     )
 
     async def run() -> bool:
@@ -85,12 +85,12 @@ def test_a_device_that_was_offline_catches_up_and_one_that_is_not_heard_sends_ag
     assert fleet.devices[0].connects == 2
     book = journals.read(tmp_path / "j.sqlite")
     made, sent = book.execute("SELECT count(*), sum(sends) FROM messages").fetchone()
-    assert made >= 9
+    assert made >= 6
     assert sent > made
     kept = next(iter(desk.kept.values()))
     assert kept == set(range(1, made + 1))
     times = [reading["time"] for document in desk.documents("readings") for reading in document["readings"]]
-    assert len({time[:19] for time in times}) >= 8
+    assert len({time[:19] for time in times}) >= 5
 
 
 def test_events_correct_repeat_resend_and_spoil(open_broker: int, desk: Desk, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.stack
 KINDS = catalogue.load()
 #: Scenarios about clocks need the real one; the others hurry, so that all of them together take half a minute.
 REAL_TIME = {"clock-skew"}
-LONGEST_S = 24.0
+LONGEST_S = 20.0
 RECORDS, RECORDED_S, REPLAY_SPEED = ("101", "208"), 120.0, 12.0
 
 
@@ -56,7 +56,7 @@ def played(vitalgate_stack: Deployment, tmp_path_factory: pytest.TempPathFactory
     keys = registry.enrol(members_of(parts), time.time() - RECORDED_S - 60)
     journals = {name: Journal(folder / f"{name}.sqlite") for name in (*scenarios, "replay")}
     fleets = []
-    begin = time.time() + 3
+    begin = time.time() + 2
     where = {"host": vitalgate_stack.host, "port": vitalgate_stack.port}
     for name, scenario in scenarios.items():
         clock = VirtualClock.for_run(scenario.seconds, speeds[name], begin)
