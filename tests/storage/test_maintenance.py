@@ -187,12 +187,15 @@ def test_retention_drops_and_the_ledger_balances(recorder: Recorder, database: D
         )
         recorder.mark_published(0, applied.last)
     recorder.flush_published()
+    _refresh(database)
+    assert query("SELECT count(*) >= 1 FROM readings_minute") == [(True,)]
     settings = database.model_copy(update={"retention_days": 30})
     report = maintenance.run(settings, moment(new + DAY))
     assert {name: report.dropped[name] for name in ("readings", "waveforms", "device_status", "dead_letters")} == {
         "readings": 1, "waveforms": 1, "device_status": 1, "dead_letters": 1,
     }  # fmt: skip
     assert query("SELECT time FROM readings") == [(moment(new),)]
+    assert query("SELECT count(*) FROM readings_minute WHERE bucket < %s", moment(old + DAY)) == [(0,)]
     assert query("SELECT count(*) FROM payloads") == [(1,)]
     found = ledger.read(database)
     assert (found.received, found.dropped, found.balanced) == (8, 4, True)

@@ -12,6 +12,7 @@ from typing import LiteralString
 from psycopg import sql
 
 from vitalgate.storage import partitions
+from vitalgate.storage.aggregates import QUARTER, VIEWS
 from vitalgate.storage.connect import Connection, Names
 
 KEPT = frozenset({"audit_events"})
@@ -41,6 +42,12 @@ def drop(connection: Connection, where: Names, before: datetime) -> dict[str, in
             dropped[table] = dropped.get(table, 0) + count
         if plain and (count := _delete_rest(connection, where, table, column, before)):
             dropped[table] = dropped.get(table, 0) + count
+    if not plain and dropped.get("readings"):
+        # Continuous aggregates keep what they have computed; computed again, nothing is left of what went.
+        for view in VIEWS:
+            connection.execute(
+                "CALL refresh_continuous_aggregate(%s::regclass, NULL, %s::timestamptz)", (view, before + QUARTER)
+            )
     dropped.update(_dead_letters(connection, before))
     return {table: count for table, count in dropped.items() if count}
 
