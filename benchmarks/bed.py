@@ -57,11 +57,8 @@ class Bed:
             for wearer in wearers:
                 registry.add_patient(wearer.patient, "Europe/Berlin", "bench")
             change = registry.add_devices(
-                [NewDevice(w.device, w.kind, credential, None if since else w.patient) for w in wearers]
+                [NewDevice(w.device, w.kind, credential, w.patient, since=since) for w in wearers]
             )
-            if since is not None:
-                for wearer in wearers:
-                    change = registry.assign(wearer.device, wearer.patient, since)
             if not registry.wait_applied(change.outbox, _APPLIED_WITHIN_S):
                 raise BenchError(f"the registrar did not apply the devices within {_APPLIED_WITHIN_S:g} s")
 
