@@ -13,23 +13,33 @@ A long pause lowers the mean rate of the beats round it, and so may count as bra
 
 No interval counts across a gap: where more than 0.1 s of signal is missing a beat may be hidden, and a gap is no pause.
 
+A long silence in which the baseline runs away is an electrode's, not the heart's (``baseline``): it is neither pause
+nor asystole, and no rate is told across it. Nor is anything told of ventricular fibrillation here: a caller marks it as
+not present, for what looks like a beat there is none, and a gap there is no pause.
+
 Finite support: events in [start, stop) depend on beats and presence in [start - BEFORE_S*fs, stop + AFTER_S*fs) only.
 Because a tachycardia may last for hours, events are given in *pieces*: every event but a pause is cut at ``start`` and
 ``stop``, so that consecutive stretches can be stored as separate blocks, and ``join_events`` puts the pieces of
-touching stretches together again. A pause is given whole, in the stretch where it begins.
+touching stretches together again. A pause is given whole, in the stretch where it begins (``pieces``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vitalgate.signal.baseline import steady, steady_parts
+from vitalgate.signal.grid import Float
+from vitalgate.signal.pieces import Kind, RhythmEvent, by_stretch, join_events
+
 NAME = "vg-rate"
-VERSION = "1"
+VERSION = "2"
+
+__all__ = ["RhythmEvent", "heart_rate", "join_events", "rate_events", "rate_pieces", "rr_intervals"]
 
 #: Four intervals of just under 4 s, the slowest bradycardia that is not asystole, span 16 s.
 BEFORE_S = 16.0
@@ -43,30 +53,8 @@ TACHYCARDIA_PER_MIN, TACHYCARDIA_BEATS = 100.0, 17
 MISSING_S = 0.1
 #: Intervals that ``heart_rate`` believes, seconds: 300/min to 15/min.
 SHORTEST_RR_S, LONGEST_RR_S = 0.2, 4.0
-
-Kind = Literal["pause", "bradycardia", "tachycardia", "asystole"]
-
-
-@dataclass(frozen=True)
-class RhythmEvent:
-    """Something that the heart did between two absolute samples.
-
-    Attributes
-    ----------
-    kind
-        What it was.
-    onset, offset
-        Absolute samples, [onset, offset): from a beat (asystole: the sample after it) to a beat, or as far as there was
-        signal, or to where the piece was cut.
-    value, unit
-        Length in ``s``, or rate in ``/min``.
-    """
-
-    kind: Kind
-    onset: int
-    offset: int
-    value: float
-    unit: str
+#: Intervals of this length and more are looked at for a baseline that runs away.
+_LOOK_S = 1.5
 
 
 def rr_intervals(beats: ArrayLike, fs: float) -> NDArray[np.float64]:
@@ -95,6 +83,14 @@ def heart_rate(beats: ArrayLike, fs: float) -> float:
     return 60.0 / float(valid.mean()) if len(valid) else float("nan")
 
 
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """Cells of the baseline of one signal (``baseline.baseline_cells``); ``first`` is the number of the first."""
+
+    cells: Float
+    first: int
+
+
 def rate_events(
     beats: ArrayLike,
     fs: float,
@@ -103,6 +99,7 @@ def rate_events(
     *,
     present: ArrayLike | None = None,
     first: int = 0,
+    baseline: Baseline | None = None,
     slow_per_min: float = BRADYCARDIA_PER_MIN,
     fast_per_min: float = TACHYCARDIA_PER_MIN,
 ) -> list[RhythmEvent]:
@@ -121,6 +118,8 @@ def rate_events(
         not; its first element is absolute sample ``first``, and outside it nothing is present. Without it, signal is
         taken to be present between any two beats up to 16 s apart. A caller that does not believe a stretch of signal
         marks it as not present.
+    baseline
+        Where the baseline was, to tell an electrode's silence from the heart's. Without it every silence is believed.
     slow_per_min, fast_per_min
         Limits of rate.
 
@@ -128,7 +127,23 @@ def rate_events(
     -------
     Events sorted by onset.
     """
-    low, high = start - round(BEFORE_S * fs), stop + round(AFTER_S * fs)
+    limits = slow_per_min, fast_per_min
+    [events] = rate_pieces(beats, fs, [start, stop], present=present, first=first, baseline=baseline, limits=limits)
+    return events
+
+
+def rate_pieces(
+    beats: ArrayLike,
+    fs: float,
+    edges: Sequence[int],
+    *,
+    present: ArrayLike | None = None,
+    first: int = 0,
+    baseline: Baseline | None = None,
+    limits: tuple[float, float] = (BRADYCARDIA_PER_MIN, TACHYCARDIA_PER_MIN),
+) -> list[list[RhythmEvent]]:
+    """The events of successive stretches: ``rate_events`` between each two neighbours of ``edges``, in one pass."""
+    low, high = edges[0] - round(BEFORE_S * fs), edges[-1] + round(AFTER_S * fs)
     at = np.asarray(beats, dtype=np.int64).ravel()
     at = at[(at >= low) & (at < high)]
     mask = _mask(present)
@@ -139,41 +154,17 @@ def rate_events(
     else:
         runs = _present_runs(mask, first, low, high)
         known = _missing(at, runs) <= MISSING_S * fs
+    if baseline is not None:
+        for k in np.flatnonzero(known & (lengths >= _LOOK_S * fs)):
+            known[k] = steady(baseline.cells, baseline.first, int(at[k]), int(at[k + 1]), fs)
     events = [
         RhythmEvent("pause", int(at[k]), int(at[k + 1]), float(lengths[k] / fs), "s")
         for k in np.flatnonzero(known & (lengths >= PAUSE_S * fs) & (lengths <= AFTER_S * fs))
-        if start <= at[k] < stop
     ]
-    pieces = _silences(at, runs, fs)
-    pieces += _rates(at, known, fs, BRADYCARDIA_BEATS, "bradycardia", slow_per_min)
-    pieces += _rates(at, known, fs, TACHYCARDIA_BEATS, "tachycardia", fast_per_min)
-    for piece in pieces:
-        onset, offset = max(piece.onset, start), min(piece.offset, stop)
-        if onset < offset:
-            events.append(replace(piece, onset=onset, offset=offset))
-    return _joined(events, fs)
-
-
-def join_events(pieces: Iterable[RhythmEvent], fs: float) -> list[RhythmEvent]:
-    """Put together what was cut at the edges of touching stretches.
-
-    The events of stretches that together cover [a, b), joined, are those of [a, b) in one.
-    """
-    return _joined(pieces, fs)
-
-
-def _joined(pieces: Iterable[RhythmEvent], fs: float) -> list[RhythmEvent]:
-    joined: list[RhythmEvent] = []
-    for event in sorted(pieces, key=lambda e: (e.kind, e.onset, e.offset)):
-        last = joined[-1] if joined else None
-        if last is not None and last.kind == event.kind != "pause" and event.onset <= last.offset:
-            offset = max(last.offset, event.offset)
-            best = min if event.kind == "bradycardia" else max
-            joined[-1] = replace(last, offset=offset, value=best(last.value, event.value))
-        else:
-            joined.append(event)
-    joined = [replace(e, value=(e.offset - e.onset) / fs) if e.kind == "asystole" else e for e in joined]
-    return sorted(joined, key=lambda e: (e.onset, e.kind))
+    events += _silences(at, runs, fs, baseline)
+    events += _rates(at, known, fs, BRADYCARDIA_BEATS, "bradycardia", limits[0])
+    events += _rates(at, known, fs, TACHYCARDIA_BEATS, "tachycardia", limits[1])
+    return by_stretch(events, edges, fs)
 
 
 def _mask(present: ArrayLike | None) -> NDArray[np.bool_] | None:
@@ -205,7 +196,9 @@ def _missing(at: NDArray[np.int64], runs: NDArray[np.int64]) -> NDArray[np.int64
     return missing
 
 
-def _silences(at: NDArray[np.int64], runs: NDArray[np.int64], fs: float) -> list[RhythmEvent]:
+def _silences(
+    at: NDArray[np.int64], runs: NDArray[np.int64], fs: float, baseline: Baseline | None
+) -> list[RhythmEvent]:
     """Stretches of present signal without a beat, 4 s or longer."""
     if not len(runs):
         return []
@@ -218,9 +211,13 @@ def _silences(at: NDArray[np.int64], runs: NDArray[np.int64], fs: float) -> list
     onset, offset = edges[:-1], edges[1:]
     inside = np.searchsorted(begins, onset, side="right") > np.searchsorted(ends, onset, side="right")
     long = np.flatnonzero(inside & (offset - onset >= ASYSTOLE_S * fs - 1))
-    return [
-        RhythmEvent("asystole", int(onset[k]), int(offset[k]), float((offset[k] - onset[k]) / fs), "s") for k in long
-    ]
+    found = []
+    for k in long.tolist():
+        whole = int(onset[k]), int(offset[k])
+        for begin, end in [whole] if baseline is None else steady_parts(baseline.cells, baseline.first, *whole, fs):
+            if end - begin >= ASYSTOLE_S * fs - 1:
+                found.append(RhythmEvent("asystole", begin, end, float((end - begin) / fs), "s"))
+    return found
 
 
 def _rates(
