@@ -12,6 +12,8 @@ from vitalgate.scoring.classes import score_classes
 from vitalgate.scoring.databases import Database, DatabaseError
 from vitalgate.scoring.detectors import OURS
 from vitalgate.scoring.fibrillation import score_fibrillation
+from vitalgate.scoring.quality import score_quality
+from vitalgate.scoring.rhythm import score_rhythm
 from vitalgate.scoring.strips import score_strips
 
 Progress = Callable[[str], None]
@@ -38,8 +40,12 @@ def score_folder(
         document |= score_classes(folder)
     if ours and kind in (Database.MIT_BIH, Database.AFDB):
         document["af"] = score_fibrillation(folder)
+    if ours and kind is Database.MIT_BIH:
+        document |= score_rhythm(folder)
     if ours and kind is Database.CINC_2017:
         document["strips"] = score_strips(folder)
+    if ours and kind in (Database.MIT_BIH, Database.NOISE_STRESS, Database.CINC_2017):
+        document["quality"] = score_quality(folder)
     if not ours and "beats" not in document:
         raise DatabaseError(f"{folder} holds {kind}, which scores no beat detector; leave --detector out")
     return document

@@ -39,7 +39,7 @@ from vitalgate.signal.pieces import Kind, RhythmEvent, by_stretch, join_events
 NAME = "vg-rate"
 VERSION = "2"
 
-__all__ = ["RhythmEvent", "heart_rate", "join_events", "rate_events", "rate_pieces", "rr_intervals"]
+__all__ = ["RhythmEvent", "heart_rate", "join_events", "known_intervals", "rate_events", "rate_pieces", "rr_intervals"]
 
 #: Four intervals of just under 4 s, the slowest bradycardia that is not asystole, span 16 s.
 BEFORE_S = 16.0
@@ -165,6 +165,23 @@ def rate_pieces(
     events += _rates(at, known, fs, BRADYCARDIA_BEATS, "bradycardia", limits[0])
     events += _rates(at, known, fs, TACHYCARDIA_BEATS, "tachycardia", limits[1])
     return by_stretch(events, edges, fs)
+
+
+def known_intervals(beats: ArrayLike, fs: float, present: ArrayLike, first: int = 0) -> NDArray[np.bool_]:
+    """(n - 1,) whether at most MISSING_S of signal is missing between each beat and the next.
+
+    Parameters
+    ----------
+    beats
+        (n,) absolute samples, increasing.
+    present, first
+        As in ``rate_events``.
+    """
+    at = np.asarray(beats, np.int64).ravel()
+    mask = _mask(present)
+    if len(at) < 2 or mask is None:
+        return np.ones(max(0, len(at) - 1), np.bool_)
+    return np.asarray(_missing(at, _present_runs(mask, first, int(at[0]), int(at[-1]) + 1)) <= MISSING_S * fs)
 
 
 def _mask(present: ArrayLike | None) -> NDArray[np.bool_] | None:
