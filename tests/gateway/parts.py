@@ -28,7 +28,7 @@ from vitalgate.config import topics
 from vitalgate.config.loading import env_name, load, read_secret
 from vitalgate.config.settings import Settings
 from vitalgate.gateway import dynsec
-from vitalgate.gateway.link import Address
+from vitalgate.gateway.address import Address
 from vitalgate.local.stack import Stack
 from vitalgate.local.topics import create_topics
 

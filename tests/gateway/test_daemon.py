@@ -36,7 +36,7 @@ def test_a_refused_record_or_a_fatal_producer_ends_the_gateway(settings: Any, fa
             error = KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "out of order", True)
             out._error(error)
         else:
-            out.take(b"\0\1", 10).delivered(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART), SimpleNamespace())
+            out.take(1, 10).delivered(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART), SimpleNamespace())
 
     threading.Thread(target=break_it).start()
     with pytest.raises(GatewayFailed, match="out of order" if fatal else "did not take a record"):

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from vitalgate.devices import records
 from vitalgate.gateway import credentials, dynsec
+from vitalgate.gateway.address import backoff
 from vitalgate.gateway.alert_board import AlertBoard, alert_topic
 from vitalgate.gateway.broker_watch import LogTail
 from vitalgate.gateway.consume import Offsets
 from vitalgate.gateway.dynsec import BrokerClient
-from vitalgate.gateway.link import backoff
 from vitalgate.gateway.receipts import Coalescer, Position, Receipt, receipt_of_dead_letter
 from vitalgate.gateway.reconcile import plan
 from vitalgate.gateway.ticks import tick_value

@@ -6,9 +6,11 @@ import logging
 import threading
 from pathlib import Path
 
+import paho.mqtt.client as mqtt
+
 from vitalgate.config.settings import MqttSettings
-from vitalgate.gateway import wire
-from vitalgate.gateway.link import Address, Link, LinkDown, WrongVersion, backoff, service_client_id
+from vitalgate.gateway.address import Address, backoff, service_client_id
+from vitalgate.gateway.link import LinkDown, open_link
 from vitalgate.telemetry import metrics
 
 log = logging.getLogger(__name__)
@@ -53,11 +55,11 @@ class LogTail:
 class BrokerWatch:
     """Keeps the broker's gauges; one thread."""
 
-    def __init__(self, mqtt: MqttSettings, password: str, *, name: str = "vg-registrar-watch") -> None:
-        self._bound = mqtt.max_queued_bytes
+    def __init__(self, broker: MqttSettings, password: str, *, name: str = "vg-registrar-watch") -> None:
+        self._bound = broker.max_queued_bytes
         client = service_client_id(name, password)
-        self._address = Address(mqtt.host, mqtt.port, client, mqtt.admin_username, password, clean=True)
-        self._log = LogTail(Path(mqtt.log_file)) if mqtt.log_file else None
+        self._address = Address(broker.host, broker.port, client, broker.admin_username, password, clean=True)
+        self._log = LogTail(Path(broker.log_file)) if broker.log_file else None
         self._stop = threading.Event()
         self._alarmed = False
         self._thread = threading.Thread(target=self._run, name="broker-watch", daemon=True)
@@ -71,13 +73,10 @@ class BrokerWatch:
         self._stop.set()
 
     def _run(self) -> None:
-        waits, version = backoff(), wire.V5
+        waits = backoff()
         while not self._stop.is_set():
             try:
-                link = Link(self._address, version=version)
-            except WrongVersion:
-                version = wire.V311
-                continue
+                link = open_link(self._address, on_message=self._told)
             except LinkDown:
                 self._count()
                 self._stop.wait(next(waits))
@@ -86,10 +85,7 @@ class BrokerWatch:
             try:
                 link.subscribe([QUEUE_BYTES], qos=0)
                 while not self._stop.is_set():
-                    for packet in link.read(1.0):
-                        if isinstance(packet, wire.Publish) and packet.topic == QUEUE_BYTES.encode():
-                            self._queue(packet.payload)
-                    link.keep_alive()
+                    link.step(1.0)
                     self._count()
                 link.goodbye()
             except LinkDown as error:
@@ -97,7 +93,11 @@ class BrokerWatch:
                 log.info("broker watch lost its connection", extra={"detail": str(error)})
                 self._stop.wait(next(waits))
 
-    def _queue(self, payload: bytes) -> None:
+    def _told(self, message: mqtt.MQTTMessage) -> None:
+        if message.topic == QUEUE_BYTES:
+            self._queue(message.payload)
+
+    def _queue(self, payload: bytes | bytearray) -> None:
         try:
             size = int(payload)
         except ValueError:

@@ -9,6 +9,7 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from vitalgate.config.kafka_client import MAX_RECORD_BYTES
 from vitalgate.config.settings import KafkaSettings
 from vitalgate.gateway.receipts import Position
 
@@ -37,7 +38,7 @@ def consumer(kafka: KafkaSettings, group: str, slot: str, *, fatal: Callable[[st
         "fetch.wait.max.ms": 100,
         "fetch.error.backoff.ms": 50,
         "queued.max.messages.kbytes": 16_384,
-        "message.max.bytes": 4_000_000,
+        "message.max.bytes": MAX_RECORD_BYTES,
         "topic.metadata.refresh.interval.ms": 30_000,
         "allow.auto.create.topics": False,
         "error_cb": complain,

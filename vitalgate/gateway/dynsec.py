@@ -14,9 +14,10 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import orjson
+import paho.mqtt.client as mqtt
 
-from vitalgate.gateway import wire
-from vitalgate.gateway.link import Address, Link, LinkDown, WrongVersion
+from vitalgate.gateway.address import Address
+from vitalgate.gateway.link import open_link
 
 CONTROL = "$CONTROL/dynamic-security/v1"
 RESPONSE = CONTROL + "/response"
@@ -88,13 +89,12 @@ class Dynsec:
         self._timeout_s = timeout_s
         self._tag = secrets.token_hex(6)
         self._number = 0
+        self._tags: set[str] = set()
+        self._answers: dict[str, dict[str, Any]] = {}
         address = Address(host, port, f"vg-{name}-{self._tag}", username, password, clean=True)
-        try:
-            self._link = Link(address)
-        except WrongVersion:
-            self._link = Link(address, version=wire.V311)
-        self._link.subscribe([RESPONSE], qos=1)
-        self._wait(lambda packet: isinstance(packet, wire.Control) and packet.kind == wire.SUBACK, "SUBSCRIBE")
+        self._link = open_link(address, on_message=self._take)
+        self._link.subscribe([RESPONSE])
+        self._wait(lambda: self._link.subscribed, "SUBSCRIBE")
 
     def __enter__(self) -> Dynsec:
         return self
@@ -110,8 +110,7 @@ class Dynsec:
 
     def idle(self) -> None:
         """Keep the connection alive; call every few seconds. Raises LinkDown."""
-        self._link.read(0.0)
-        self._link.keep_alive()
+        self._link.step(0.0)
 
     def run(self, commands: Sequence[Command], progress: Callable[[int], None] | None = None) -> list[str | None]:
         """Send commands, many in one message; returns each one's error text, or None where it was done.
@@ -155,36 +154,29 @@ class Dynsec:
             raise DynsecError(f"the role {DEVICE_ROLE!r} cannot be made on the broker: {error}")
 
     def _ask(self, commands: Sequence[Command]) -> list[dict[str, Any]]:
-        first = self._number
-        tags = {}
+        tagged = {}
         for command in commands:
-            tags[f"{self._tag}.{self._number}"] = command
+            tagged[f"{self._tag}.{self._number}"] = command
             self._number += 1
-        body = orjson.dumps({"commands": [{**command, "correlationData": tag} for tag, command in tags.items()]})
-        self._link.send(wire.publish(CONTROL.encode(), body, self._link.next_mid(), version=self._link.version))
-        answers: dict[str, dict[str, Any]] = {}
+        self._tags, self._answers = set(tagged), {}
+        body = orjson.dumps({"commands": [{**command, "correlationData": tag} for tag, command in tagged.items()]})
+        self._link.publish(CONTROL, body)
+        what = f"{commands[0]['command']} (and {len(commands) - 1} more)"
+        self._wait(lambda: len(self._answers) == len(tagged), what)
+        return [self._answers[tag] for tag in tagged]
 
-        def take(packet: wire.Packet) -> bool:
-            if isinstance(packet, wire.Publish) and packet.topic == RESPONSE.encode():
-                for answer in orjson.loads(packet.payload).get("responses", ()):
-                    if answer.get("correlationData") in tags:
-                        answers[answer["correlationData"]] = answer
-            return len(answers) == len(tags)
+    def _take(self, message: mqtt.MQTTMessage) -> None:
+        if message.topic == RESPONSE:
+            for answer in orjson.loads(message.payload).get("responses", ()):
+                if answer.get("correlationData") in self._tags:
+                    self._answers[answer["correlationData"]] = answer
 
-        self._wait(take, f"{commands[0]['command']} (and {len(commands) - 1} more)")
-        return [answers[f"{self._tag}.{number}"] for number in range(first, self._number)]
-
-    def _wait(self, enough: Callable[[wire.Packet], bool], what: str) -> None:
+    def _wait(self, enough: Callable[[], bool], what: str) -> None:
         until = time.monotonic() + self._timeout_s
-        while time.monotonic() < until:
-            for packet in self._link.read(0.2):
-                if isinstance(packet, wire.Publish) and packet.mid:
-                    self._link.send(wire.PUBACK_HEAD + packet.mid)
-                if enough(packet):
-                    return
-                if isinstance(packet, wire.Control) and packet.kind == wire.DISCONNECT:
-                    raise LinkDown("the broker ended the connection")
-        raise DynsecError(
-            f"the broker did not answer {what} within {self._timeout_s:g} s: is its dynamic security plugin loaded, "
-            "and may this user publish to and read $CONTROL/dynamic-security/v1?"
-        )
+        while not enough():
+            if time.monotonic() > until or self._link.refused:
+                raise DynsecError(
+                    f"the broker did not answer {what} within {self._timeout_s:g} s: is its dynamic security plugin "
+                    "loaded, and may this user publish to and read $CONTROL/dynamic-security/v1?"
+                )
+            self._link.step(0.2)

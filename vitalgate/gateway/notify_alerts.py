@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 import orjson
+import paho.mqtt.client as mqtt
 from confluent_kafka import Consumer, KafkaException, Message
 
 from vitalgate.config import topics
@@ -16,7 +17,6 @@ from vitalgate.gateway.consume import Offsets, assign_whole, burst, consumer, po
 from vitalgate.gateway.notify_loop import COMMIT_S, DRAIN_S, Loop, NotifierFailed
 from vitalgate.gateway.publisher import Outgoing, Publisher
 from vitalgate.gateway.receipts import Position
-from vitalgate.gateway.wire import Publish
 from vitalgate.telemetry import metrics
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class AlertEvents(Loop):
             with self._lock:
                 self._sent.pop(number, None)
 
-        return Outgoing(topic.encode(), value, False, done)
+        return Outgoing(topic, value, False, done)
 
 
 class OpenAlerts(Loop):
@@ -157,9 +157,9 @@ class OpenAlerts(Loop):
         with self._lock:
             self._publish(self._board.all())
 
-    def remove_stale(self, message: Publish) -> None:
+    def remove_stale(self, message: mqtt.MQTTMessage) -> None:
         """A retained message that the broker holds: removed when no open alert has it."""
-        name = message.topic.decode("utf-8", "replace")
+        name = message.topic
         if message.retain and message.payload:
             with self._lock:
                 if not self._board.is_open(name):
@@ -167,4 +167,4 @@ class OpenAlerts(Loop):
                     self._publish([Retained(name, b"")])
 
     def _publish(self, changes: list[Retained]) -> None:
-        self._publisher.publish([Outgoing(item.topic.encode(), item.payload, True) for item in changes])
+        self._publisher.publish([Outgoing(item.topic, item.payload, True) for item in changes])

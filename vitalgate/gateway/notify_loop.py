@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from vitalgate.config.settings import Settings
-from vitalgate.gateway.link import Address, service_client_id
+from vitalgate.gateway.address import Address, service_client_id
 
 #: How often consumed offsets are committed.
 COMMIT_S = 0.5

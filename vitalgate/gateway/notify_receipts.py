@@ -136,4 +136,4 @@ class Receipts(Loop):
                 self._sent.pop(number, None)
 
         topic = topics.device_topic(receipt.device, "receipts")
-        return Outgoing(topic.encode(), receipt.payload, False, done)
+        return Outgoing(topic, receipt.payload, False, done)

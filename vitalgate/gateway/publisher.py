@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from vitalgate.gateway import wire
-from vitalgate.gateway.link import Address, Link, LinkDown, WrongVersion, backoff
+import paho.mqtt.client as mqtt
+from paho.mqtt.reasoncodes import ReasonCode
+
+from vitalgate.gateway.address import Address, backoff
+from vitalgate.gateway.link import Link, LinkDown, open_link
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +24,7 @@ WINDOW = 2000
 class Outgoing(NamedTuple):
     """One message to publish; `done` is called once, when the broker has acknowledged it."""
 
-    topic: bytes
+    topic: str
     payload: bytes
     retain: bool = False
     done: Callable[[], None] | None = None
@@ -46,7 +50,7 @@ class Publisher:
         *,
         filters: Sequence[str] = (),
         on_connect: Callable[[], None] | None = None,
-        on_message: Callable[[wire.Publish], None] | None = None,
+        on_message: Callable[[mqtt.MQTTMessage], None] | None = None,
     ) -> None:
         self._address = address
         self._filters = list(filters)
@@ -55,9 +59,8 @@ class Publisher:
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._link: Link | None = None
-        self._version = wire.V5
         self._under_way: dict[int, Outgoing] = {}
-        self._waiting: list[Outgoing] = []
+        self._waiting: deque[Outgoing] = deque()
         self._window = WINDOW
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=address.client_id, daemon=True)
@@ -90,7 +93,9 @@ class Publisher:
             return
         with self._lock:
             self._waiting.extend(messages)
-            self._push()
+        link = self._link
+        if link is not None:
+            link.wake()
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything is acknowledged; False when the time ran out."""
@@ -106,46 +111,19 @@ class Publisher:
     def close(self) -> None:
         """Disconnect; unacknowledged messages are forgotten (their source sends them again)."""
         self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(2.0)
         link = self._link
         if link is not None:
-            link.goodbye()
+            link.wake()
+        if self._thread.is_alive():
+            self._thread.join(2.0)
 
-    # --- inside -----------------------------------------------------------------------------------------------------
-
-    def _push(self) -> None:
-        """Send what waits, as far as the window goes; the lock is held."""
-        link = self._link
-        if link is None:
-            return
-        out: list[bytes] = []
-        while self._waiting and len(self._under_way) < self._window:
-            take = self._waiting[: self._window - len(self._under_way)]
-            del self._waiting[: len(take)]
-            for message in take:
-                mid = link.next_mid()
-                while mid in self._under_way:
-                    mid = link.next_mid()
-                self._under_way[mid] = message
-                out.append(
-                    wire.publish(message.topic, message.payload, mid, version=link.version, retain=message.retain)
-                )
-        if out:
-            try:
-                link.send(b"".join(out))
-            except LinkDown:
-                self._link = None  # the publisher's thread notices, reconnects and sends them again
+    # --- the publisher's thread -------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         waits = backoff()
         while not self._stop.is_set():
             try:
-                link = Link(self._address, version=self._version)
-            except WrongVersion:
-                self._version = wire.V311
-                self._stop.wait(0.1)
-                continue
+                link = open_link(self._address, on_message=self._on_message, on_published=self._published)
             except LinkDown as error:
                 log.warning("no connection to the broker", extra={"detail": str(error)})
                 self._stop.wait(next(waits))
@@ -156,8 +134,7 @@ class Publisher:
                 log.warning("connection to the broker lost", extra={"detail": str(error)})
             if time.monotonic() - link.opened > 5.0:
                 waits = backoff()
-            with self._lock:
-                self._link = None
+            self._link = None
             if self._stop.is_set():
                 link.goodbye()
             else:
@@ -168,49 +145,43 @@ class Publisher:
         if self._filters:
             link.subscribe(self._filters, qos=0, no_local=True)
         with self._lock:
-            self._window = max(1, min(WINDOW, link.server_receive_maximum))
-            self._waiting[:0] = self._under_way.values()
+            self._window = max(1, min(WINDOW, link.receive_maximum))
+            self._waiting.extendleft(reversed(self._under_way.values()))
             self._under_way.clear()
             self._link = link
-            self._push()
         log.info("connected to the broker", extra={"client_id": self._address.client_id})
         if self._on_connect is not None:
             self._on_connect()
+        told = False
         while not self._stop.is_set():
-            if self._link is None:
-                raise LinkDown("writing failed")
-            for packet in link.read(0.2):
-                if isinstance(packet, wire.Publish):
-                    if self._on_message is not None:
-                        self._on_message(packet)
-                elif packet.kind == wire.PUBACK:
-                    self._acknowledged(packet)
-                elif packet.kind == wire.SUBACK:
-                    refused = [code for code in wire.read_suback(packet.body, link.version)[1] if code >= 0x80]
-                    if refused:
-                        log.error(
-                            "the broker refused a subscription; check its access rules",
-                            extra={"filters": self._filters, "user": self._address.username},
-                        )
-                elif packet.kind == wire.DISCONNECT:
-                    code = packet.body[0] if packet.body else 0
-                    raise LinkDown(f"the broker ended the connection (reason code {code})")
-            link.keep_alive()
+            self._push(link)
+            link.step(0.2)
+            if link.refused and not told:
+                told = True
+                log.error(
+                    "the broker refused a subscription; check its access rules",
+                    extra={"filters": link.refused, "user": self._address.username},
+                )
 
-    def _acknowledged(self, packet: wire.Control) -> None:
-        mid, code = wire.read_ack(packet.body)
+    def _push(self, link: Link) -> None:
+        """Hand over what waits, as far as the window goes."""
+        with self._lock:
+            while self._waiting and len(self._under_way) < self._window:
+                message = self._waiting[0]
+                mid = link.publish(message.topic, message.payload, retain=message.retain)
+                self._under_way[mid] = self._waiting.popleft()
+
+    def _published(self, mid: int, reason: ReasonCode) -> None:
         with self._lock:
             message = self._under_way.pop(mid, None)
-            if self._waiting:
-                self._push()
             if not self._under_way and not self._waiting:
                 self._idle.notify_all()
         if message is None:
             return
-        if code >= 0x80:
+        if reason.is_failure:
             log.error(
                 "the broker refused a message; check its access rules",
-                extra={"topic": message.topic.decode("utf-8", "replace"), "code": code},
+                extra={"topic": message.topic, "reason": str(reason)},
             )
         if message.done is not None:
             message.done()

@@ -22,8 +22,8 @@ import orjson
 from vitalgate.config import topics
 from vitalgate.config.settings import Settings
 from vitalgate.devices.records import Message, PatientInput, encode
+from vitalgate.gateway.address import backoff
 from vitalgate.gateway.confirmed import ConfirmedProducer, NotDelivered, Record
-from vitalgate.gateway.link import backoff
 from vitalgate.storage import moves
 from vitalgate.storage.errors import StorageError
 from vitalgate.storage.ledger import high_water

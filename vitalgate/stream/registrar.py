@@ -19,10 +19,11 @@ from vitalgate.config.loading import read_secret
 from vitalgate.config.settings import Settings
 from vitalgate.config.topics import REGISTRY_DEVICES
 from vitalgate.gateway import dynsec
+from vitalgate.gateway.address import backoff
 from vitalgate.gateway.broker_watch import BrokerWatch
 from vitalgate.gateway.confirmed import ConfirmedProducer, NotDelivered
 from vitalgate.gateway.dynsec import Dynsec, DynsecError
-from vitalgate.gateway.link import LinkDown, backoff
+from vitalgate.gateway.link import LinkDown
 from vitalgate.gateway.reconcile import plan
 from vitalgate.gateway.ticks import Ticker
 from vitalgate.storage.connect import Connection, connect
