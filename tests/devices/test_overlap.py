@@ -35,8 +35,10 @@ def run(*batches: list[Block]) -> tuple[list[Piece], int, int]:
     pieces: list[Piece] = []
     stored = duplicates = 0
     for batch in batches:
-        placed = place(pieces, batch)
-        pieces = placed.pieces
+        # Storage reads only what overlaps the new blocks: of the others nothing is known, and nothing may change.
+        near = [piece for piece in pieces if any(touches([piece], [new]) for new in batch)]
+        placed = place(near, batch)
+        pieces = [piece for piece in pieces if piece not in near] + placed.pieces
         stored += placed.stored
         duplicates += placed.duplicates
         assert placed.stored + placed.duplicates == sum(o is not Outcome.SEQUENCE_REUSED for o in placed.outcomes)

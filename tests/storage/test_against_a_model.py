@@ -126,6 +126,7 @@ BLOCKS = st.lists(st.tuples(st.integers(0, 12), st.integers(1, 8), st.integers(0
 
 
 @given(blocks=BLOCKS, seed=st.integers(0, 10_000))
+@example(blocks=[(0, 1, 0), (0, 3, 0), (0, 3, 1), (2, 1, 0)], seed=0)
 @settings(max_examples=25, deadline=None, suppress_health_check=CHECKS)
 def test_waveforms(database: DatabaseSettings, query: Query, blocks: list[tuple[int, int, int]], seed: int) -> None:
     chance = random.Random(seed)

@@ -168,11 +168,26 @@ def _accepted(pieces: Sequence[Piece], blocks: Sequence[Block], outcomes: list[O
 def _stretch(
     start: int, stop: int, pieces: Sequence[Piece], blocks: Sequence[Block], accepted: Sequence[int]
 ) -> list[Piece]:
-    """The pieces of one elementary stretch: all who speak of it speak of all of it."""
+    """The pieces of one elementary stretch: all who speak of it speak of all of it.
+
+    Where no new block speaks nothing changes, and nothing may be concluded: pieces that overlap no new block need not
+    have been given, so that one which is alone here may well not be the current one.
+    """
     known = [n for n, piece in enumerate(pieces) if piece.first <= start and stop <= piece.stop]
     new = [
         n for n in accepted if blocks[n].first <= start and stop <= blocks[n].first + len(blocks[n].samples) // WIDTH
     ]
+    if not new:
+        return [
+            pieces[n]._replace(
+                first=start,
+                samples=_cut(pieces[n].first, pieces[n].samples, start, stop),
+                items=0,
+                origin=n,
+                block=None,
+            )
+            for n in known
+        ]
     rows: list[versions.Row[tuple[bytes, Scale]]] = [
         versions.Row(pieces[n].version, (_cut(pieces[n].first, pieces[n].samples, start, stop), pieces[n].scale),
                      pieces[n].seen)
