@@ -46,7 +46,7 @@ def _rest(settings: DatabaseSettings) -> None:
     with psycopg.connect(settings.dsn, autocommit=True) as connection:
         connection.execute(
             "SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs"
-            " WHERE hypertable_schema = %s OR proc_name LIKE 'policy_refresh%%'",
+            " WHERE hypertable_schema = %s",
             (f"{settings.db_schema}_data",),
         )
 

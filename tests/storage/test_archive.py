@@ -89,6 +89,23 @@ def test_revisions_of_one_batch(archive: Archive, query: Query) -> None:
     assert query("SELECT revision FROM v.beat_blocks") == [(3,)]
 
 
+def test_two_patients_share_a_block_in_which_the_device_changed_hands(archive: Archive, query: Query) -> None:
+    """Offsets of different partitions are no common order: neither result may take the other's place."""
+    former, present = _block(7, 90, [17_500, 17_700]), {**_block(7, 3, [18_600, 18_800]), "patient": "p-2"}
+    for batch in ([former], [present], [former, present], [{**present, "revision": 4}]):
+        archive.beats(batch)
+    archive.features([_feature("heart_rate", 90, 70.0), {**_feature("heart_rate", 3, 95.0), "patient": "p-2"}])
+    assert query("SELECT patient_id, sample FROM v.beats ORDER BY 2") == [
+        ("p-1", 17_500), ("p-1", 17_700), ("p-2", 18_600), ("p-2", 18_800)
+    ]  # fmt: skip
+    assert query("SELECT patient_id, revision FROM v.beat_blocks ORDER BY 1") == [("p-1", 90), ("p-2", 4)]
+    assert query("SELECT patient_id, value FROM v.features ORDER BY 1") == [("p-1", 70.0), ("p-2", 95.0)]
+    emptied = {**_block(7, 91, []), "inputs": {"present": 0}}
+    assert archive.beats([emptied]) == 1
+    assert query("SELECT patient_id FROM v.beat_blocks") == [("p-2",)]
+    assert _beats(query) == [18_600, 18_800]
+
+
 def test_a_withdrawn_feature_is_gone_from_the_view(archive: Archive, query: Query) -> None:
     archive.features([_feature("event.pause", 1, 2.4), _feature("heart_rate", 1, 60.0, spread=3)])
     archive.features([_feature("event.pause", 2, None, withdrawn=True)])

@@ -1,7 +1,7 @@
 """Keeps the aggregate tables true: marks stretches whose readings changed, and computes those again.
 
-On plain PostgreSQL every stretch that was written to is marked and computed again. On TimescaleDB the continuous
-aggregates follow recent data by themselves; only what is older than their window is marked here.
+On plain PostgreSQL every stretch that was written to is marked and computed again. On TimescaleDB the server knows
+what changed of a continuous aggregate, and each round refreshes the recent window; only what is older is marked here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from vitalgate.storage.times import moment
 
 #: Readings this much older than their arrival are marked device by device, others for all devices together.
 LATE_US = 10 * 60 * 1_000_000
-#: What the policies of the continuous aggregates refresh by themselves; late data beyond is refreshed from the marks.
+#: The recent stretch that every round refreshes where it changed; late data beyond is refreshed from the marks.
 WINDOW = timedelta(days=2)
 VIEWS = ("readings_minute", "readings_quarter")
 """Continuous aggregates, the second made from the first."""
@@ -71,7 +71,7 @@ def marks(names: Iterable[Name], received_us: int) -> list[Mark]:
 
 
 def marks_of_late(names: Iterable[Name], received_us: int) -> list[Mark]:
-    """Only the stretches beyond what the policies of continuous aggregates refresh (with a day to spare)."""
+    """Only the stretches beyond what every round refreshes (with a day to spare)."""
     oldest = received_us - (WINDOW - timedelta(days=1)) // timedelta(microseconds=1)
     return [found for found in marks(names, received_us) if found[1] < oldest]
 
@@ -130,7 +130,7 @@ def refresh_plain(connection: Connection, limit: int = 10_000) -> int:
 
 
 def refresh_timescale(connection: Connection, now: datetime, limit: int = 10_000) -> int:
-    """Refresh the continuous aggregates: the recent window, as their policies do, and where late data fell.
+    """Refresh the continuous aggregates: the recent window, and where late data fell.
 
     Only what changed is computed. `refresh_continuous_aggregate` runs outside a transaction, so the marks go last:
     after a crash it is done again. Returns how many marks were worked off.

@@ -1,31 +1,66 @@
 """Puts results into their tables: beats by block, features, alert events, the audit trail.
 
-Every record is idempotent by its identity; of two revisions the higher one stays, whatever order they come in.
+Every record is idempotent by its identity; of two revisions the higher one stays, whatever order they come in. Nearly
+every result is new: one look-up finds that nothing is there, and the rows go in by COPY.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
 
-import orjson
+import psycopg
 
 from vitalgate.config.settings import DatabaseSettings
-from vitalgate.storage import audit_table
+from vitalgate.storage import archive_rows, audit_table, binary
+from vitalgate.storage.archive_rows import Key, Record
 from vitalgate.storage.connect import Connection
 from vitalgate.storage.errors import StorageError
 from vitalgate.storage.session import Session
-from vitalgate.storage.times import parse_time
+from vitalgate.storage.times import moment, parse_time
 
-Record = Mapping[str, Any]
+T = TypeVar("T")
 
+#: Start times of one block in two revisions differ by the drift of a clock, not by as much as a week; the bound spares
+#: looking into every partition.
+_APART = timedelta(days=7)
+#: Another archiver may put in the same result between the look-up and the rows, while partitions change hands.
+_ATTEMPTS = 3
 
-_MAKE_BLOCKS = """
-    CREATE TEMP TABLE IF NOT EXISTS blocks_in (LIKE beat_blocks INCLUDING DEFAULTS); TRUNCATE blocks_in
+_BLOCK_MATCH = """
+    t.device_id = k.device AND t.recording = k.recording AND t.channel = k.channel AND t.algorithm = k.algorithm
+    AND t.block = k.block AND t.patient_id = k.patient AND t.time BETWEEN %(low)s AND %(high)s
 """
-_MAKE_BEATS = "CREATE TEMP TABLE IF NOT EXISTS beats_in (LIKE beats INCLUDING DEFAULTS); TRUNCATE beats_in"
-_FEATURES = """
-    CREATE TEMP TABLE IF NOT EXISTS features_in (LIKE features INCLUDING DEFAULTS); TRUNCATE features_in
+_BLOCK_KEYS = """
+    unnest(%(k0)s::text[], %(k1)s::text[], %(k2)s::text[], %(k3)s::text[], %(k4)s::bigint[], %(k5)s::text[])
+        WITH ORDINALITY AS k (device, recording, channel, algorithm, block, patient, n)
+"""
+_FEATURE_MATCH = """
+    t.device_id = k.device AND t.recording = k.recording AND t.channel = k.channel AND t.name = k.name
+    AND t.algorithm = k.algorithm AND t.first_sample = k.first AND t.patient_id = k.patient
+    AND t.time BETWEEN %(low)s AND %(high)s
+"""
+_FEATURE_KEYS = """
+    unnest(%(k0)s::text[], %(k1)s::text[], %(k2)s::text[], %(k3)s::text[], %(k4)s::text[], %(k5)s::bigint[],
+           %(k6)s::text[]) WITH ORDINALITY AS k (device, recording, channel, name, algorithm, first, patient, n)
+"""
+BLOCKS_KNOWN = f"SELECT k.n, t.revision FROM {_BLOCK_KEYS} JOIN beat_blocks t ON {_BLOCK_MATCH}"  # noqa: S608
+FEATURES_KNOWN = f"SELECT k.n, t.revision FROM {_FEATURE_KEYS} JOIN features t ON {_FEATURE_MATCH}"  # noqa: S608
+BEATS_DELETE = f"""
+    DELETE FROM beats b USING {_BLOCK_KEYS}, beat_blocks t
+    WHERE {_BLOCK_MATCH} AND b.device_id = t.device_id AND b.channel = t.channel AND b.recording = t.recording
+      AND b.algorithm = t.algorithm AND b.block = t.block AND b.patient_id = t.patient_id
+      AND b.time BETWEEN t.first_beat AND t.last_beat
+"""  # noqa: S608  constants only
+BLOCKS_DELETE = f"DELETE FROM beat_blocks t USING {_BLOCK_KEYS} WHERE {_BLOCK_MATCH}"  # noqa: S608
+FEATURES_DELETE = f"DELETE FROM features t USING {_FEATURE_KEYS} WHERE {_FEATURE_MATCH}"  # noqa: S608
+ALERTS_INSERT = """
+    INSERT INTO alert_events (onset, event_id, alert_id, patient_id, team, rule, rule_version, title, priority, state,
+        detected_at, cleared_at, received_at, value, unit, limit_value, metric, hindsight, text, evidence)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    ON CONFLICT DO NOTHING
 """
 
 
@@ -41,7 +76,7 @@ class Archive:
     """
 
     def __init__(self, database: DatabaseSettings) -> None:
-        self._session = Session(database, "archiver", database.batch_timeout_s)
+        self._session = Session(database, "archiver", database.batch_timeout_s, prepare=_prepare)
 
     def open(self) -> None:
         """Connect, unless connected."""
@@ -53,26 +88,33 @@ class Archive:
 
     def beats(self, records: Sequence[Record]) -> int:
         """Store records of patient.beats; returns how many blocks are new or replaced an older revision."""
-        newest = _newest(records, ("device_id", "recording", "channel", "algorithm", "block"))
-        rows = [_checked("patient.beats", _beat_row, record) for record in newest]
-        if not rows:
-            return 0
-        beats = [row for record in newest for row in _checked("patient.beats", _beats_of, record)]
-        with self._session.transaction() as connection:
-            _load(connection, "blocks_in", _MAKE_BLOCKS, BLOCK_COLUMNS, rows)
-            _load(connection, "beats_in", _MAKE_BEATS, BEAT_COLUMNS, beats)
-            connection.execute(BEATS_DELETE)
-            connection.execute(BLOCKS_DELETE)
-            row = connection.execute(BLOCKS_INSERT).fetchone()
-            return int(row[0]) if row else 0
+        newest = archive_rows.newest("patient.beats", records, archive_rows.BLOCK_KEY)
+        rows = {key: _checked("patient.beats", archive_rows.block, record) for key, record in newest.items()}
+
+        def put(connection: Connection) -> int:
+            fresh, old = _sorted_out(connection, BLOCKS_KNOWN, newest)
+            if old:
+                connection.execute(BEATS_DELETE, _where(old, newest))
+                connection.execute(BLOCKS_DELETE, _where(old, newest))
+            _copy(connection, "beat_blocks", archive_rows.BLOCK_COLUMNS, [rows[key][0] for key in fresh])
+            _copy(connection, "beats", archive_rows.BEAT_COLUMNS, [row for key in fresh for row in rows[key][1]])
+            return len(fresh)
+
+        return self._put(put) if newest else 0
 
     def features(self, records: Sequence[Record]) -> int:
         """Store records of patient.features; returns how many are new or replaced an older revision."""
-        newest = _newest(
-            records, ("device_id", "recording", "channel", "name", "algorithm", ("window", "first_sample"))
-        )
-        rows = [_checked("patient.features", _feature_row, record) for record in newest]
-        return self._replace("features_in", _FEATURES, FEATURE_COLUMNS, rows, FEATURES_DELETE, FEATURES_INSERT)
+        newest = archive_rows.newest("patient.features", records, archive_rows.FEATURE_KEY)
+        rows = {key: _checked("patient.features", archive_rows.feature, record) for key, record in newest.items()}
+
+        def put(connection: Connection) -> int:
+            fresh, old = _sorted_out(connection, FEATURES_KNOWN, newest)
+            if old:
+                connection.execute(FEATURES_DELETE, _where(old, newest))
+            _copy(connection, "features", archive_rows.FEATURE_COLUMNS, [rows[key] for key in fresh])
+            return len(fresh)
+
+        return self._put(put) if newest else 0
 
     def alerts(self, records: Sequence[Record]) -> int:
         """Store events of patient.alerts; returns how many are new."""
@@ -94,153 +136,60 @@ class Archive:
             cursor.executemany(audit_table.INSERT, rows)
             return max(cursor.rowcount, 0)
 
-    def _replace(
-        self, table: str, make: str, columns: str, rows: Sequence[Sequence[Any]], delete: str, insert: str
-    ) -> int:
-        if not rows:
-            return 0
-        with self._session.transaction() as connection:
-            _load(connection, table, make, columns, rows)
-            connection.execute(delete)
-            return connection.execute(insert).rowcount
+    def _put(self, put: Callable[[Connection], int]) -> int:
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                with self._session.transaction() as connection:
+                    return put(connection)
+            except psycopg.errors.UniqueViolation:
+                if attempt == _ATTEMPTS:
+                    raise
+        raise AssertionError("unreachable")
 
 
-def _load(connection: Connection, table: str, make: str, columns: str, rows: Sequence[Sequence[Any]]) -> None:
-    cursor = connection.cursor()
-    cursor.execute(make)
-    with cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
-        for row in rows:
-            copy.write_row(row)
+def _prepare(connection: Connection) -> None:
+    """Look-ups are by key and find next to nothing; neither statistics that lag behind nor a plan made without knowing
+    how many keys there are may lead to whole scans.
+    """
+    connection.execute("SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off")
+    connection.execute("SET plan_cache_mode = force_custom_plan")
 
 
-BLOCK_COLUMNS = (
-    "time, device_id, recording, channel, algorithm, block, revision, algorithm_version, first_sample, stop_sample,"
-    " rate, inputs, quality, beats, first_beat, last_beat, patient_id"
-)
-BEAT_COLUMNS = "time, device_id, channel, recording, algorithm, block, sample, kind, rr_ms"
-FEATURE_COLUMNS = (
-    "time, device_id, recording, channel, name, algorithm, first_sample, stop_sample, end_time, value, unit,"
-    " algorithm_version, revision, withdrawn, detail, patient_id"
-)
-#: Start times of one block in two revisions differ by the drift of a clock, not by as much as a week; the bound spares
-#: looking into every partition.
-_BEAT_KEY = (
-    "t.device_id = n.device_id AND t.recording = n.recording AND t.channel = n.channel AND t.algorithm = n.algorithm"
-    " AND t.block = n.block AND t.time BETWEEN n.time - interval '7 days' AND n.time + interval '7 days'"
-)
-_FEATURE_KEY = (
-    "t.device_id = n.device_id AND t.recording = n.recording AND t.channel = n.channel AND t.name = n.name"
-    " AND t.algorithm = n.algorithm AND t.first_sample = n.first_sample"
-    " AND t.time BETWEEN n.time - interval '7 days' AND n.time + interval '7 days'"
-)
-BEATS_DELETE = f"""
-    DELETE FROM beats b USING beat_blocks t, blocks_in n
-    WHERE {_BEAT_KEY} AND t.revision < n.revision AND b.device_id = t.device_id AND b.channel = t.channel
-      AND b.recording = t.recording AND b.algorithm = t.algorithm AND b.block = t.block
-      AND b.time BETWEEN t.first_beat AND t.last_beat
-"""  # noqa: S608  constants only
-BLOCKS_DELETE = f"DELETE FROM beat_blocks t USING blocks_in n WHERE {_BEAT_KEY} AND t.revision < n.revision"  # noqa: S608
-#: Beats go in only with their block: those of a block that is there already were put in with it.
-BLOCKS_INSERT = f"""
-    WITH fresh AS (
-        INSERT INTO beat_blocks ({BLOCK_COLUMNS}) SELECT {BLOCK_COLUMNS} FROM blocks_in n
-        WHERE NOT EXISTS (SELECT FROM beat_blocks t WHERE {_BEAT_KEY})
-        RETURNING device_id, recording, channel, algorithm, block),
-    put AS (
-        INSERT INTO beats ({BEAT_COLUMNS}) SELECT {BEAT_COLUMNS} FROM beats_in
-        JOIN fresh USING (device_id, recording, channel, algorithm, block) ON CONFLICT DO NOTHING)
-    SELECT count(*) FROM fresh
-"""  # noqa: S608  constants only
-FEATURES_DELETE = f"DELETE FROM features t USING features_in n WHERE {_FEATURE_KEY} AND t.revision < n.revision"  # noqa: S608
-FEATURES_INSERT = (
-    f"INSERT INTO features ({FEATURE_COLUMNS}) SELECT {FEATURE_COLUMNS} FROM features_in n"  # noqa: S608
-    f" WHERE NOT EXISTS (SELECT FROM features t WHERE {_FEATURE_KEY})"
-)
-ALERTS_INSERT = """
-    INSERT INTO alert_events (onset, event_id, alert_id, patient_id, team, rule, rule_version, title, priority, state,
-        detected_at, cleared_at, received_at, value, unit, limit_value, metric, hindsight, text, evidence)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-    ON CONFLICT DO NOTHING
-"""
+def _where(keys: Sequence[Key], newest: Mapping[Key, Record]) -> dict[str, Any]:
+    """Parameters that name these results and the stretch of time to look at."""
+    times = [archive_rows.time_us(newest[key]["start"]) for key in keys]
+    columns = {f"k{place}": list(column) for place, column in enumerate(zip(*keys, strict=True))}
+    return {**columns, "low": _moved(min(times), -1), "high": _moved(max(times), 1)}
 
 
-def _newest(records: Iterable[Record], identity: Sequence[str | tuple[str, str]]) -> list[Record]:
-    """The highest revision of each identity in a batch."""
-    found: dict[tuple[Any, ...], Record] = {}
-    for record in records:
-        try:
-            key = tuple(record[k] if isinstance(k, str) else record[k[0]][k[1]] for k in identity)
-            if key not in found or found[key]["revision"] < record["revision"]:
-                found[key] = record
-        except (KeyError, TypeError) as error:
-            raise StorageError(f"a result record lacks {error}; its producer and the archive disagree") from error
-    return list(found.values())
-
-
-def _checked(topic: str, make: Any, *args: Any) -> tuple[Any, ...]:
+def _moved(us: int, direction: int) -> datetime:
     try:
-        row: tuple[Any, ...] = make(*args)
-        return row
-    except (KeyError, TypeError, ValueError) as error:
+        return moment(us) + direction * _APART
+    except OverflowError:
+        return moment(us)
+
+
+def _sorted_out(connection: Connection, known: str, newest: Mapping[Key, Record]) -> tuple[list[Key], list[Key]]:
+    """(those to be put in, those of them of which an older revision is there)."""
+    keys = list(newest)
+    stored = {keys[n - 1]: revision for n, revision in connection.execute(known, _where(keys, newest))}
+    fresh = [key for key in keys if key not in stored or stored[key] < newest[key]["revision"]]
+    return fresh, [key for key in fresh if key in stored]
+
+
+def _copy(connection: Connection, table: str, columns: str, rows: Sequence[bytes]) -> None:
+    if rows:
+        with connection.cursor().copy(f"COPY {table} ({columns}) FROM STDIN (FORMAT BINARY)") as copy:
+            copy.write(binary.HEADER + b"".join(rows) + binary.TRAILER)
+
+
+def _checked(topic: str, make: Callable[..., T], *args: Any) -> T:
+    try:
+        return make(*args)
+    except (KeyError, TypeError, ValueError, AttributeError, struct.error, OverflowError) as error:
         raise StorageError(
             f"a record of {topic} lacks or garbles {error!r}; its producer and the archive disagree"
         ) from error
-
-
-def _json(value: Any) -> str | None:
-    return None if value is None else orjson.dumps(value).decode()
-
-
-def _beat_row(r: Record) -> tuple[Any, ...]:
-    times = [time for beat in r["beats"] if (time := parse_time(beat["time"])) is not None]
-    return (
-        parse_time(r["start"]), r["device_id"], r["recording"], r["channel"], r["algorithm"], r["block"], r["revision"],
-        str(r["algorithm_version"]), r["first_sample"], r["stop_sample"], str(r["rate"]), _json(r.get("inputs")),
-        _json(r.get("quality")), len(r["beats"]), min(times, default=None),
-        max(times, default=None), r.get("patient"),
-    )  # fmt: skip
-
-
-def _beats_of(r: Record) -> tuple[tuple[Any, ...], ...]:
-    return tuple(
-        (
-            parse_time(beat["time"]), r["device_id"], r["channel"], r["recording"], r["algorithm"], r["block"],
-            beat["sample"],
-            beat["kind"], beat.get("rr_ms"),
-        )
-        for beat in r["beats"]
-    )  # fmt: skip
-
-
-_FEATURE_FIELDS = frozenset(
-    [
-        "patient",
-        "device_id",
-        "channel",
-        "recording",
-        "name",
-        "window",
-        "start",
-        "end",
-        "value",
-        "unit",
-        "algorithm",
-        "algorithm_version",
-        "revision",
-        "withdrawn",
-        "message_id",
-    ]
-)
-
-
-def _feature_row(r: Record) -> tuple[Any, ...]:
-    extra = {key: value for key, value in r.items() if key not in _FEATURE_FIELDS}
-    return (
-        parse_time(r["start"]), r["device_id"], r["recording"], r["channel"], r["name"], r["algorithm"],
-        r["window"]["first_sample"], r["window"]["stop_sample"], parse_time(r["end"]), r["value"], r["unit"],
-        str(r["algorithm_version"]), r["revision"], bool(r.get("withdrawn", False)), _json(extra or None),
-        r.get("patient"),
-    )  # fmt: skip
 
 
 def _alert_row(r: Record) -> tuple[Any, ...]:

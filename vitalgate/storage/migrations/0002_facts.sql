@@ -40,7 +40,9 @@ CREATE TABLE {data}.readings (
 ) {timed};
 CREATE INDEX readings_origin ON {data}.readings (device_id, ord);
 CREATE INDEX readings_seen ON {data}.readings (device_id) WHERE sightings IS NOT NULL;
-CREATE INDEX readings_raw ON {data}.readings USING brin (raw_offset) WITH (pages_per_range = 32, autosummarize = on);
+-- By time for the aggregates, whose refresh would read a whole chunk without it.
+CREATE INDEX readings_raw ON {data}.readings USING brin (raw_offset, time)
+    WITH (pages_per_range = 32, autosummarize = on);
 --@timed readings time segmentby=device_id,metric orderby=time,site,idx,version
 
 CREATE TABLE {data}.pending_corrections (

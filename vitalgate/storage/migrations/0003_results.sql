@@ -1,4 +1,6 @@
 -- What was made of it: beats by block, features, alert events, the audit trail.
+-- A result is named by the patient whose samples it was made from, too: in a block during which the device changed
+-- hands there are two results, one of each patient's samples.
 
 CREATE TABLE {data}.beat_blocks (
     time              timestamptz NOT NULL,
@@ -17,11 +19,12 @@ CREATE TABLE {data}.beat_blocks (
     beats             integer NOT NULL,
     first_beat        timestamptz,
     last_beat         timestamptz,
-    patient_id        text,
-    CONSTRAINT beat_blocks_key PRIMARY KEY (device_id, recording, channel, algorithm, block, time)
+    patient_id        text NOT NULL,
+    CONSTRAINT beat_blocks_key PRIMARY KEY (device_id, recording, channel, algorithm, block, patient_id, time)
 ) {timed};
 CREATE INDEX beat_blocks_time ON {data}.beat_blocks (device_id, time);
---@timed beat_blocks time segmentby=device_id orderby=time,block,recording,channel,algorithm
+CREATE INDEX beat_blocks_patient ON {data}.beat_blocks (patient_id, time);
+--@timed beat_blocks time segmentby=device_id,patient_id orderby=time,block,recording,channel,algorithm
 
 CREATE TABLE {data}.beats (
     time              timestamptz NOT NULL,
@@ -33,9 +36,11 @@ CREATE TABLE {data}.beats (
     sample            bigint NOT NULL,
     kind              text NOT NULL,
     rr_ms             double precision,
-    CONSTRAINT beats_key PRIMARY KEY (device_id, channel, time, recording, algorithm, sample)
+    patient_id        text NOT NULL,
+    CONSTRAINT beats_key PRIMARY KEY (device_id, channel, time, recording, algorithm, sample, patient_id)
 ) {timed};
---@timed beats time segmentby=device_id,channel orderby=time,sample,recording,algorithm
+CREATE INDEX beats_patient ON {data}.beats (patient_id, time);
+--@timed beats time segmentby=device_id,channel,patient_id orderby=time,sample,recording,algorithm
 
 CREATE TABLE {data}.features (
     time              timestamptz NOT NULL,
@@ -53,11 +58,12 @@ CREATE TABLE {data}.features (
     revision          bigint NOT NULL,
     withdrawn         boolean NOT NULL,
     detail            jsonb,
-    patient_id        text,
-    CONSTRAINT features_key PRIMARY KEY (device_id, recording, channel, name, algorithm, first_sample, time)
+    patient_id        text NOT NULL,
+    CONSTRAINT features_key PRIMARY KEY (device_id, recording, channel, name, algorithm, first_sample, patient_id, time)
 ) {timed};
 CREATE INDEX features_time ON {data}.features (device_id, name, time);
---@timed features time segmentby=device_id,name orderby=time,first_sample,recording,channel,algorithm
+CREATE INDEX features_patient ON {data}.features (patient_id, name, time);
+--@timed features time segmentby=device_id,name,patient_id orderby=time,first_sample,recording,channel,algorithm
 
 CREATE SEQUENCE {data}.alert_events_n;
 

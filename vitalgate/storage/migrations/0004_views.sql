@@ -44,28 +44,34 @@ SELECT r.device_id, r.channel, r.recording, r.first_sample, r.stop_sample, r.fir
        r.blocks
 FROM {data}.recordings r;
 
+-- Results are their patient's by whose samples they were made from. After a corrected assignment they follow when
+-- the analysis has worked out both patients' blocks; a block of which nothing is left is not shown.
 CREATE VIEW {schema}.beats AS
-SELECT a.patient_id, b.device_id, b.channel, b.time, b.kind, b.recording, b.sample, b.rr_ms, b.algorithm, b.block,
+SELECT b.patient_id, b.device_id, b.channel, b.time, b.kind, b.recording, b.sample, b.rr_ms, b.algorithm, b.block,
        a.id AS assignment_id
 FROM {data}.beats b
 LEFT JOIN {data}.assignments a
-       ON a.device_id = b.device_id AND a.during @> b.time AND b.time >= lower(a.during)
+       ON a.device_id = b.device_id AND a.patient_id = b.patient_id AND a.during @> b.time
+      AND b.time >= lower(a.during)
       AND b.time < coalesce(upper(a.during), 'infinity');
 
 CREATE VIEW {schema}.beat_blocks AS
-SELECT a.patient_id, b.device_id, b.channel, b.time, b.recording, b.algorithm, b.algorithm_version, b.block, b.revision,
+SELECT b.patient_id, b.device_id, b.channel, b.time, b.recording, b.algorithm, b.algorithm_version, b.block, b.revision,
        b.first_sample, b.stop_sample, b.rate, b.inputs, b.quality, b.beats, a.id AS assignment_id
 FROM {data}.beat_blocks b
 LEFT JOIN {data}.assignments a
-       ON a.device_id = b.device_id AND a.during @> b.time AND b.time >= lower(a.during)
-      AND b.time < coalesce(upper(a.during), 'infinity');
+       ON a.device_id = b.device_id AND a.patient_id = b.patient_id AND a.during @> b.time
+      AND b.time >= lower(a.during)
+      AND b.time < coalesce(upper(a.during), 'infinity')
+WHERE (b.inputs->>'present') IS DISTINCT FROM '0';
 
 CREATE VIEW {schema}.features AS
-SELECT a.patient_id, f.device_id, f.channel, f.name, f.time, f.end_time, f.value, f.unit, f.recording, f.first_sample,
+SELECT f.patient_id, f.device_id, f.channel, f.name, f.time, f.end_time, f.value, f.unit, f.recording, f.first_sample,
        f.stop_sample, f.algorithm, f.algorithm_version, f.revision, f.detail, a.id AS assignment_id
 FROM {data}.features f
 LEFT JOIN {data}.assignments a
-       ON a.device_id = f.device_id AND a.during @> f.time AND f.time >= lower(a.during)
+       ON a.device_id = f.device_id AND a.patient_id = f.patient_id AND a.during @> f.time
+      AND f.time >= lower(a.during)
       AND f.time < coalesce(upper(a.during), 'infinity')
 WHERE NOT f.withdrawn;
 
