@@ -16,6 +16,7 @@ from vitalgate.storage.recorder import Recorder
 from vitalgate.storage.registry import NewDevice, Registry
 from vitalgate.storage.repack import run
 from vitalgate.storage.times import moment
+from vitalgate.storage.work import identify
 
 START, STOP = moment(T0), moment(T0 + 3600 * SECOND)
 FIELDS = ("device", "leaf", "offset", "received_us", "trace", "epoch", "seq", "epoch_no", "order", "skew_s")
@@ -54,6 +55,7 @@ def test_readings_come_back_as_they_were(recorder: Recorder, database: DatabaseS
     for before, after in zip(sent, found, strict=True):
         assert [getattr(after, name) for name in FIELDS] == [getattr(before, name) for name in FIELDS]
         assert sorted(after.readings, key=lambda r: r.item) == before.readings
+        assert identify(after) == identify(before), "alerts name it as evidence"
     assert found[0].device_kind == "pulse-oximeter"
     assert _all(database, stop=START) == []
 

@@ -57,8 +57,8 @@ def busy(database: DatabaseSettings, recorder: Recorder, query: Query) -> Regist
     query(
         "INSERT INTO readings (time, device_id, metric, site, idx, version, current, value_num, unit, epoch_no, ord,"
         " item, received_at, skew_s, message_id, raw_partition, raw_offset)"
-        " SELECT now() - n * interval '1 second', 'n-' || g, 'spo2', '', 0, 1, true, 97, '%%', 1, n, 0, now(), 0, 'x',"
-        " 9, n FROM generate_series(1, 600) n, generate_series(1, 60) g WHERE %s",
+        " SELECT now() - n * interval '1 second', 'n-' || g, 'spo2', '', 0, 1, true, 97, '%%', 1, n, 0, now(), 0,"
+        " gen_random_uuid(), 9, n FROM generate_series(1, 600) n, generate_series(1, 60) g WHERE %s",
         True,
     )
     maintenance.run(database)

@@ -1,7 +1,8 @@
 """Stored items of a device as internal messages again, for claims, corrected assignments and reprocessing.
 
 What comes out is what `patient.inputs` carried, or would have carried, for these items: all versions of readings with
-their place in the device's order, and the waveform blocks that stand. A retraction comes out as such.
+their place in the device's order and their message's content hash, so that its id, which alerts give as evidence, is
+the same as before; and the waveform blocks that stand. A retraction comes out as such.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from vitalgate.storage import blocks
 from vitalgate.storage.connect import connect
 from vitalgate.storage.errors import transient
 from vitalgate.storage.packing import unpack
+from vitalgate.storage.rows import content_bytes
 from vitalgate.storage.times import micros
 
 BATCH_ITEMS = 1000
@@ -30,7 +32,7 @@ _READINGS = """
            r.value_num, r.value_code, coalesce(r.comparator, ''), coalesce(r.absent, ''), r.unit,
            CASE WHEN r.unit_sent IS NULL THEN r.value_num ELSE r.value_sent END, coalesce(r.unit_sent, r.unit),
            coalesce(r.time_sent, r.time), r.offset_min, coalesce(r.group_id, ''), r.context, r.flags, r.unusual,
-           r.retracted, r.sightings
+           r.retracted, r.content
     FROM readings r
     WHERE r.device_id = %s AND r.time >= %s AND r.time < %s
     ORDER BY r.time, r.epoch_no, r.ord, r.item
@@ -127,13 +129,13 @@ class _Batch:
         self.items = self.samples = 0
         return found
 
-    def _message(self, head: _Head) -> Message:
+    def _message(self, head: _Head, content: bytes = b"") -> Message:
         key = (head.partition, head.offset, head.epoch_no, head.order)
         message = self._messages.get(key)
         if message is None:
             message = self._messages[key] = Message(
                 self._device, self._leaf, head.offset, head.received_us, head.trace, head.epoch,
-                head.seq if head.seq >= 0 else NO_SEQ, head.epoch_no, head.order, False, head.skew_s, b"", b"",
+                head.seq if head.seq >= 0 else NO_SEQ, head.epoch_no, head.order, False, head.skew_s, b"", content,
                 readings=[], waveforms=[], dead=[], device_kind=self._kind,
             )  # fmt: skip
         return message
@@ -142,10 +144,10 @@ class _Batch:
         """A version of a measurement, from a row of _READINGS."""
         (item, metric, site, time, idx, num, code, comparator, absent, unit, value_sent, unit_sent, time_sent,
         offset_min,
-         group, context, flags, unusual, retracted, _) = row[9:]  # fmt: skip
+         group, context, flags, unusual, retracted, content) = row[9:]  # fmt: skip
         us = micros(time)
         corrects = Corrects(time_us=us, retract=True) if retracted else None
-        self._message(_head(row)).readings.append(
+        self._message(_head(row), content_bytes(content)).readings.append(
             Reading(
                 item, metric, site, us, idx, num, code, comparator, absent, unit, value_sent, unit_sent,
                 micros(time_sent), offset_min, group, context, flags, unusual, corrects,

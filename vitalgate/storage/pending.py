@@ -10,6 +10,7 @@ from vitalgate.storage.connect import Connection
 from vitalgate.storage.deadletters import trace
 from vitalgate.storage.measurements import Name
 from vitalgate.storage.publics import number
+from vitalgate.storage.rows import content_bytes, content_number
 from vitalgate.storage.times import micros, moment
 from vitalgate.storage.work import Work
 
@@ -38,18 +39,30 @@ def of_devices(connection: Connection, devices: Iterable[str]) -> dict[Target, l
     for row in connection.execute(
         """
         SELECT device_id, target_epoch, target_seq, target_item, derived, metric, site, time, idx, epoch, seq, epoch_no,
-               ord, item, received_at, skew_s, coalesce(replace(trace::text, '-', ''), ''), message_id, raw_partition,
-               raw_offset
+               ord, item, received_at, skew_s, coalesce(replace(trace::text, '-', ''), ''), message_id, content,
+               raw_partition, raw_offset
         FROM pending_corrections WHERE device_id = ANY(%s) ORDER BY epoch_no, ord, item
         """,
         (list(devices),),
     ):
         (device, t_epoch, t_seq, t_item, derived, metric, site, time, idx, epoch, seq, epoch_no, order, item, received,
-         skew, trace, message_id, partition, offset) = row  # fmt: skip
+         skew, trace, message_id, content, partition, offset) = row  # fmt: skip
         target = (device, t_epoch, t_seq, t_item)
         us = micros(time)
         message = Message(
-            device, "readings", offset, micros(received), trace, epoch, seq, epoch_no, order, False, skew, b"", b""
+            device,
+            "readings",
+            offset,
+            micros(received),
+            trace,
+            epoch,
+            seq,
+            epoch_no,
+            order,
+            False,
+            skew,
+            b"",
+            content_bytes(content),
         )
         reading = Reading(
             item, metric, site, us, idx, None, None, "", "", "", None, "", us, None,
@@ -67,9 +80,9 @@ def keep(connection: Connection, work: Work, message: Message, r: Reading, deriv
     done = connection.execute(
         """
         INSERT INTO pending_corrections (device_id, target_epoch, target_seq, target_item, derived, metric,
-            site, time, idx, epoch, seq, epoch_no, ord, item, received_at, skew_s, trace, message_id, raw_partition,
-            raw_offset)
-        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+            site, time, idx, epoch, seq, epoch_no, ord, item, received_at, skew_s, trace, message_id, content,
+            raw_partition, raw_offset)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
         ON CONFLICT DO NOTHING
         """,
         (
@@ -77,7 +90,7 @@ def keep(connection: Connection, work: Work, message: Message, r: Reading, deriv
             r.site,
             moment(r.time_us), r.index, message.epoch, number(message) or 0, message.epoch_no, message.order, r.item,
             moment(message.received_us), message.skew_s, trace(message),
-            work.message_id(message), work.applied.partition, message.offset,
+            work.message_id(message), content_number(message.content_hash), work.applied.partition, message.offset,
         ),
     )  # fmt: skip
     return done.rowcount == 1

@@ -22,7 +22,8 @@ _NAMES = (
     "value_sent", "unit_sent", "time_sent", "group", "context", "flags", "unusual", "retracted", "epoch", "seq", "item",
 )  # fmt: skip
 _OF_RANGE = f"""
-    SELECT raw_offset, device_id, message_id, coalesce(replace(trace::text, '-', ''), ''), received_at, {_ENTRY}
+    SELECT raw_offset, device_id, replace(message_id::text, '-', ''), coalesce(replace(trace::text, '-', ''), ''),
+           received_at, {_ENTRY}
     FROM readings r WHERE raw_partition = %s AND raw_offset BETWEEN %s AND %s ORDER BY raw_offset, item, version
 """  # noqa: S608  constants only
 _OF_MEASUREMENTS = f"""

@@ -13,7 +13,7 @@ from vitalgate.storage import binary as b
 from vitalgate.storage import packing
 
 READING_COLUMNS = (
-    "device_id, epoch, seq, epoch_no, ord, received_at, skew_s, trace, message_id, raw_partition, raw_offset,"
+    "device_id, epoch, seq, epoch_no, ord, received_at, skew_s, trace, message_id, content, raw_partition, raw_offset,"
     " time, metric, site, idx, version, current, derived, retracted, unusual, value_num, value_code, comparator,"
     " absent, unit, value_sent, unit_sent, time_sent, offset_min, group_id, context, flags, item, sightings"
 )
@@ -52,9 +52,23 @@ def origin(message: Message, partition: int, message_id: str) -> Origin:
     raw = b.int4(partition) + b.int8(message.offset)
     shared = (
         device + epoch + seq + b.int4(message.epoch_no) + b.int8(message.order) + received
-        + b.int4(message.skew_s) + trace + b.text(message_id) + raw
+        + b.int4(message.skew_s) + trace
     )  # fmt: skip
-    return Origin(_READING + shared, _WAVEFORM + shared, _STATUS + device + epoch + seq + received + trace + raw)
+    named = b.uuid_hex(message_id) + b.int8(content_number(message.content_hash))
+    return Origin(
+        _READING + shared + named + raw, _WAVEFORM + shared + b.text(message_id) + raw,
+        _STATUS + device + epoch + seq + received + trace + raw,
+    )  # fmt: skip
+
+
+def content_number(content: bytes) -> int | None:
+    """A message's content hash (8 bytes) as the number in its column; None when it has none."""
+    return int.from_bytes(content, "big", signed=True) if content else None
+
+
+def content_bytes(number: int | None) -> bytes:
+    """The content hash of a number in its column."""
+    return b"" if number is None else number.to_bytes(8, "big", signed=True)
 
 
 @functools.lru_cache(maxsize=8192)

@@ -29,11 +29,10 @@ _UPDATE = """
 """
 #: The other half of a run that was split: a row like the whole, in another place of the order.
 _COPY = """
-    INSERT INTO readings (device_id, received_at, skew_s, trace, message_id, raw_partition, raw_offset, time, metric,
-    site,
-        idx, retracted, unusual, value_num, value_code, comparator, absent, unit, value_sent, unit_sent, time_sent,
-        offset_min, group_id, context, flags, version, current, epoch, seq, epoch_no, ord, item, sightings)
-    SELECT device_id, received_at, skew_s, trace, message_id, raw_partition, raw_offset, time, metric, site,
+    INSERT INTO readings (device_id, received_at, skew_s, trace, message_id, content, raw_partition, raw_offset, time,
+        metric, site, idx, retracted, unusual, value_num, value_code, comparator, absent, unit, value_sent, unit_sent,
+        time_sent, offset_min, group_id, context, flags, version, current, epoch, seq, epoch_no, ord, item, sightings)
+    SELECT device_id, received_at, skew_s, trace, message_id, content, raw_partition, raw_offset, time, metric, site,
         idx, retracted, unusual, value_num, value_code, comparator, absent, unit, value_sent, unit_sent, time_sent,
         offset_min, group_id, context, flags, %(version)s, %(current)s,
         CASE WHEN epoch_no = %(epoch_no)s THEN epoch END, CASE WHEN %(epoch_no)s > 0 THEN %(ord)s::bigint END,

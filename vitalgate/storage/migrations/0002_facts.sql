@@ -33,7 +33,8 @@ CREATE TABLE {data}.readings (
     received_at   timestamptz NOT NULL,
     skew_s        integer NOT NULL,
     trace         uuid,
-    message_id    text NOT NULL,
+    message_id    uuid NOT NULL,
+    content       bigint,
     raw_partition integer NOT NULL,
     raw_offset    bigint NOT NULL,
     CONSTRAINT readings_key PRIMARY KEY (device_id, metric, time, site, idx, version)
@@ -64,6 +65,7 @@ CREATE TABLE {data}.pending_corrections (
     skew_s        integer NOT NULL,
     trace         uuid,
     message_id    text NOT NULL,
+    content       bigint,
     raw_partition integer NOT NULL,
     raw_offset    bigint NOT NULL,
     PRIMARY KEY (device_id, target_epoch, target_seq, target_item, epoch_no, ord, item)

@@ -6,7 +6,7 @@ SELECT r.device_id, a.patient_id, r.metric, r.time, r.version, r.value_num AS va
        CASE WHEN r.unit_sent IS NULL THEN r.value_num ELSE r.value_sent END AS value_sent,
        coalesce(r.unit_sent, r.unit) AS unit_sent, coalesce(r.time_sent, r.time) AS time_sent,
        r.offset_min AS utc_offset_min, r.skew_s, r.group_id, r.context, r.flags, r.epoch, r.seq, r.item, r.trace,
-       r.message_id, a.id AS assignment_id
+       replace(r.message_id::text, '-', '') AS message_id, a.id AS assignment_id
 FROM {data}.readings r
 LEFT JOIN {data}.assignments a
        ON a.device_id = r.device_id AND a.during @> r.time AND r.time >= lower(a.during)
@@ -18,7 +18,7 @@ SELECT r.device_id, a.patient_id, r.metric, r.time, r.version, r.value_num AS va
        CASE WHEN r.unit_sent IS NULL THEN r.value_num ELSE r.value_sent END AS value_sent,
        coalesce(r.unit_sent, r.unit) AS unit_sent, coalesce(r.time_sent, r.time) AS time_sent,
        r.offset_min AS utc_offset_min, r.skew_s, r.group_id, r.context, r.flags, r.epoch, r.seq, r.item, r.trace,
-       r.message_id, a.id AS assignment_id
+       replace(r.message_id::text, '-', '') AS message_id, a.id AS assignment_id
 FROM {data}.readings r
 LEFT JOIN {data}.assignments a
        ON a.device_id = r.device_id AND a.during @> r.time AND r.time >= lower(a.during)
