@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from vitalgate.alerts.rule import Event, Rule, Threshold, Trend
+from vitalgate.alerts.conditions import Event, Threshold, Trend
+from vitalgate.alerts.rule import Rule
 from vitalgate.devices.records import NO_SEQ, PatientInput
 
 Sample = tuple[int, float]
@@ -73,6 +74,17 @@ def intervals(rule: Rule, samples: dict[str, list[Any]]) -> list[tuple[int, int 
     for onset, end in sorted(parts):
         if joined and onset <= joined[-1][1]:
             joined[-1] = (joined[-1][0], max(joined[-1][1], end))
+        else:
+            joined.append((onset, end))
+    return settled(rule, joined)
+
+
+def settled(rule: Rule, spans: list[tuple[int, float]]) -> list[tuple[int, int | None]]:
+    """What comes again within the settle time is the same."""
+    joined: list[tuple[int, float]] = []
+    for onset, end in spans:
+        if joined and onset <= joined[-1][1] + rule.settle_s * 1e6:
+            joined[-1] = (joined[-1][0], end)
         else:
             joined.append((onset, end))
     return [(onset, None if end == math.inf else int(end)) for onset, end in joined]

@@ -26,6 +26,7 @@ from vitalgate.local.topics import create_topics
 TOPICS = (
     topics.INPUTS, topics.FEATURES, topics.TICKS, topics.ALERTS, topics.ALERT_STATE, topics.ALERT_MEMORY,
     topics.AUDIT_INBOX, topics.REGISTRY_DEVICES, topics.REGISTRY_ASSIGNMENTS, topics.REGISTRY_PATIENTS,
+    topics.ALERT_COMMANDS, topics.ALERT_REPLIES, topics.REGISTRY_ROSTERS, topics.REGISTRY_COHORTS,
 )  # fmt: skip
 _numbers = itertools.count(1)
 
@@ -58,7 +59,14 @@ def rhythm(**fields: Any) -> tuple[Topic, str | None, bytes]:
 
 
 def told(settings: Settings) -> list[dict[str, Any]]:
-    return [orjson.loads(m.value() or b"") for m in read_all(settings.kafka, topics.ALERTS)]
+    """The events, each once: after a kill one may be there twice, to the letter."""
+    found: dict[str, bytes] = {}
+    for message in read_all(settings.kafka, topics.ALERTS):
+        value = message.value() or b""
+        assert isinstance(value, bytes)
+        name = orjson.loads(value)["event_id"]
+        assert found.setdefault(name, value) == value
+    return [orjson.loads(value) for value in found.values()]
 
 
 def state(settings: Settings) -> dict[bytes, dict[str, Any]]:
@@ -110,7 +118,7 @@ def test_timer_outlives_a_kill(settings: Settings, tmp_path: Path) -> None:
 def test_killed_at_random_gives_what_an_undisturbed_run_gives(settings: Settings, tmp_path: Path) -> None:
     chance = random.Random(7)
     records: list[PatientInput] = []
-    for patient in range(12):
+    for patient in range(20):
         value = 97.0
         for at in range(0, 900, 5):
             value = chance.choice([value] * 8 + [86.0, 91.0, 97.0])
@@ -118,7 +126,7 @@ def test_killed_at_random_gives_what_an_undisturbed_run_gives(settings: Settings
     records.sort(key=lambda record: record.message.seq + chance.random() * 60)
     wanted = sorted(
         (f"p{n}", rule, onset, end)
-        for n in range(12)
+        for n in range(20)
         for rule in ("spo2-low", "spo2-critical")
         for onset, end in reference.intervals(
             book().rules[rule], reference.standing([r for r in records if r.patient == f"p{n}"])
@@ -141,15 +149,10 @@ def test_killed_at_random_gives_what_an_undisturbed_run_gives(settings: Settings
             return sorted(
                 (e["patient"], e["rule"], times.parse(e["onset"]).us,
                  None if e["cleared_at"] is None else times.parse(e["cleared_at"]).us)
-                for e in last.values() if e["state"] != "retracted"
+                for e in last.values() if e["state"] != "retracted" and e["rule"] in ("spo2-low", "spo2-critical")
             )  # fmt: skip
 
         wait_for(lambda: known() == wanted)
-        open_now = {value["alert_id"] for value in state(settings).values()}
+        # The settle time of those that are over has not passed: no tick has said so.
+        open_now = {v["alert_id"] for v in state(settings).values() if not v["cleared_at"] and v["metric"] == "spo2"}
         assert len(open_now) == sum(end is None for *_, end in wanted)
-        # One event is one event: a repeat after a kill bears the same id and says the same.
-        by_id: dict[str, set[str]] = {}
-        for event in told(settings):
-            said = {k: v for k, v in event.items() if k not in ("detected_at", "received_at", "evidence")}
-            by_id.setdefault(event["event_id"], set()).add(str(said))
-        assert all(len(said) == 1 for said in by_id.values())

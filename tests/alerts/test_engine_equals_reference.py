@@ -78,12 +78,12 @@ def check_story(events: list[AlertEvent], subject: Engine) -> None:
     for event in events:
         before = last.get(event.alert_id)
         assert event.number == (before.number if before else 0) + 1
-        if event.state == "raised":
+        if event.happened in ("raised", "again"):
             # Only what is over already, and said so, may be told beside an open alert.
             over = event.hindsight and any(e.number == event.number + 1 for e in events if e.alert_id == event.alert_id)
             assert event.rule not in open_now or over, f"two open alerts of {event.rule}"
             open_now.setdefault(event.rule, event.alert_id)
-        elif open_now.get(event.rule) == event.alert_id:
+        elif event.state in ("cleared", "closed", "retracted") and open_now.get(event.rule) == event.alert_id:
             del open_now[event.rule]
         last[event.alert_id] = event
     assert len({event.event_id for event in events}) == len(events)

@@ -78,7 +78,7 @@ def read_all(kafka: KafkaSettings, topic: topics.Topic) -> list[Message]:
     return found
 
 
-def wait_for(check: Callable[[], bool], seconds: float = 30.0) -> None:
+def wait_for(check: Callable[[], bool], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < end, f"not within {seconds} s"

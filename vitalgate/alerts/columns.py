@@ -24,11 +24,21 @@ class Ref(msgspec.Struct, array_like=True, frozen=True):
     """Content hash of the message, as a number: with the rest it gives the message's id."""
 
 
+class Now:
+    """The newest tick, shared by all that must know it."""
+
+    __slots__ = ("us",)
+
+    def __init__(self, us: int) -> None:
+        self.us = us
+
+
 class Sources:
     """(device, site) pairs of a patient by a small number; ordered by name, not by number, where order matters."""
 
-    def __init__(self, names: list[tuple[str, str]] | None = None) -> None:
+    def __init__(self, names: list[tuple[str, str]] | None = None, now: Now | None = None) -> None:
         self.names: list[tuple[str, str]] = [] if names is None else names
+        self.now = now or Now(-(1 << 62))
         self._numbers = {name: k for k, name in enumerate(self.names)}
 
     def number(self, device: str, site: str) -> int:
@@ -145,6 +155,16 @@ class Columns:
         """Lowest of ``sign * value`` in the rows from time ``begin_us`` up to row ``at``, which has a value."""
         begin = bisect_left(self.times, begin_us)
         return min(sign * v for v in self.values[begin : at + 1] if v == v)
+
+    def median(self, begin_us: int, at: int) -> float:
+        """Median of the values in the rows from time ``begin_us`` up to row ``at``, which has one."""
+        values = self.values
+        begin = bisect_left(self.times, begin_us, 0, at + 1)
+        if begin == at:
+            return values[at]
+        window = sorted(v for v in values[begin : at + 1] if v == v)
+        half = len(window) // 2
+        return window[half] if len(window) % 2 else (window[half - 1] + window[half]) / 2
 
 
 def same(a: float, b: float) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from vitalgate.alerts import codes
 from vitalgate.alerts.columns import Ref
 from vitalgate.alerts.patient import Patient, Waiting
 from vitalgate.devices.identity import message_id
@@ -19,11 +20,15 @@ EPOCHS = 32
 def usable_value(reading: Reading) -> float:
     """The reading's number for the rules, NaN when it has none.
 
-    A meter's LO (`<`) counts as just below its limit of range, HI (`>`) as just above.
+    A code is its place in the order of its codes. A meter's LO (`<`) counts as just below its limit of range, HI
+    (`>`) as just above.
     """
     value = reading.value_num
-    if value is None or reading.absent:
+    if reading.absent:
         return math.nan
+    if value is None:
+        at = None if reading.value_code is None else codes.place(reading.metric, reading.value_code)
+        return math.nan if at is None else float(at)
     if reading.flags and not UNUSABLE_FLAGS.isdisjoint(reading.flags):
         return math.nan
     if reading.comparator == "<":
@@ -109,7 +114,7 @@ def _take_back(
         # The new value is a version of the same measurement; that is enough.
         return set()
     outcome = patient.series_of(key).put(Ref(*target, *rank), math.nan)
-    patient.dirty |= outcome.changed or outcome.alarm
+    patient.dirty |= outcome.changed or bool(outcome.alarm)
     return {key} if outcome.alarm else set()
 
 

@@ -21,6 +21,9 @@ class Span(NamedTuple):
     value: float
     term: Term
     evidence: tuple[Ref, ...]
+    times: int = 1
+    """How often the cause came: more than one where it came again within the settle time."""
+    note: str = ""
 
 
 def spans(term: Term, found: Sequence[Interval]) -> list[Span]:
@@ -62,6 +65,31 @@ def all_of(parts: Sequence[list[Span]]) -> list[Span]:
                     )
         joined = both
     return joined
+
+
+def settled(found: list[Span], settle_us: int) -> list[Span]:
+    """Spans that come again within the settle time are one."""
+    joined: list[Span] = []
+    for span in found:
+        last = joined[-1] if joined else None
+        if last is None or last.end is None or span.onset > last.end + settle_us:
+            joined.append(span)
+        else:
+            joined[-1] = last._replace(end=span.end, times=last.times + span.times)
+    return joined
+
+
+def clipped(found: Sequence[Span], windows: Sequence[tuple[int, int]], now: int) -> list[Span]:
+    """The parts of spans within windows [from, to); what begins or ends in the future has not yet."""
+    parts: list[Span] = []
+    for span in found:
+        for begin, stop in windows:
+            onset, end = max(span.onset, begin), min(_end(span), stop)
+            if onset > end or (onset == end and span.onset != span.end) or onset > max(now, span.detected):
+                continue
+            over = None if end == FOREVER or (end != span.end and end > now) else end
+            parts.append(span._replace(onset=onset, detected=max(span.detected, onset), end=over))
+    return parts
 
 
 def _end(span: Span) -> int:

@@ -10,16 +10,20 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from vitalgate.alerts.rule import Condition, Event, Rule, Threshold, Trend
+from vitalgate.alerts import news2
 
 RUN = 1
 ALARM = 2
+BAND = 3
 #: (RUN, first) while bad for not yet long enough; (ALARM, onset, detected, well_since or NEVER) afterwards; for
-#: events (ALARM, onset, first_sample_time, last_end).
+#: events (ALARM, onset, first_sample_time, last_end); for inputs of a score (BAND, since, number); for totals of a day
+#: (RUN, total, day_end) and (ALARM, onset, detected, day_end), the total in millionths.
 State = tuple[int, ...] | None
 NEVER = -(1 << 62)
 
 _INF = math.inf
+
+TermKind = Literal["threshold", "trend", "event", "band", "day", "silent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,65 +35,53 @@ class Term:
 
     rule: str
     number: int
-    """Position among the rule's conditions."""
+    """Position among the rule's conditions (of a score, among its inputs)."""
     key: str
-    """What it listens to: `reading/spo2`, `feature/event.pause`."""
-    kind: Literal["threshold", "trend", "event"]
+    """What it listens to: `reading/spo2`, `feature/event.pause`, `flag/sensor_off`, `device/ecg-patch`."""
+    kind: TermKind
     sign: int
     limit: float
     clear: float
-    for_us: int
-    clear_us: int
-    gap_us: int
-    within_us: int
-    quiet_us: int
-    shown_limit: float | None
-    unit: str
+    for_us: int = 0
+    clear_us: int = 0
+    gap_us: int = 0
+    within_us: int = 0
+    quiet_us: int = 0
+    shown_limit: float | None = None
+    unit: str = ""
+    hold_us: int = 0
+    """A value counts for so long when nothing newer comes; 0: until something does."""
+    parameter: str = ""
+    """Of a band: the NEWS2 parameter."""
+    facts: tuple[tuple[int, float], ...] | None = None
+    """(from, value) of the patient's fact that values are divided by; None: they are not."""
+    day: str = ""
+    """count or sum."""
+    zones: tuple[tuple[int, str], ...] = ()
+    """(from, IANA name) of the patient's time zones, for days."""
 
-
-def compile_terms(rule: Rule) -> tuple[Term, ...]:
-    """The machine's view of a rule's conditions."""
-    return tuple(_compile(rule.id, k, condition) for k, condition in enumerate(rule.when))
+    @property
+    def timed(self) -> bool:
+        """True when time alone can change what it says."""
+        return bool(self.hold_us) or self.kind in ("event", "silent", "day")
 
 
 def fingerprint(term: Term) -> str:
     """Text that two terms share only if they judge alike."""
     return repr(
         (term.rule, term.number, term.kind, term.sign, term.limit, term.clear, term.for_us, term.clear_us, term.gap_us,
-         term.within_us, term.quiet_us)
+         term.within_us, term.quiet_us, term.hold_us, term.parameter, term.facts, term.day, term.zones)
     )  # fmt: skip
 
 
-def _compile(rule: str, number: int, condition: Condition) -> Term:
-    if isinstance(condition, Threshold):
-        sign = -1 if condition.low else 1
-        edge = sign * condition.limit
-        limit = edge if condition.strict else math.nextafter(edge, -_INF)
-        clear = limit if condition.clear is None else sign * condition.clear
-        return Term(
-            rule, number, f"{condition.source}/{condition.metric}", "threshold", sign, limit, clear,
-            _us(condition.for_s), _us(condition.clear_for_s), _us(condition.max_gap_s), 0, 0, condition.limit,
-            condition.unit,
-        )  # fmt: skip
-    if isinstance(condition, Trend):
-        sign = 1 if condition.rise is not None else -1
-        limit = math.nextafter(condition.limit - 1e-9, -_INF)
-        clear = limit if condition.clear is None else condition.clear + 1e-9
-        return Term(
-            rule, number, f"{condition.source}/{condition.metric}", "trend", sign, limit, clear, 0, 0, 0,
-            _us(condition.within_s), 0, condition.limit, condition.unit,
-        )  # fmt: skip
-    assert isinstance(condition, Event)
-    sign = -1 if condition.at_most is not None else 1
-    limit = -_INF if condition.limit is None else math.nextafter(sign * condition.limit, -_INF)
-    return Term(
-        rule, number, f"feature/{condition.event}", "event", sign, limit, -_INF, 0, 0, 0, 0, _us(condition.quiet_s),
-        condition.limit, condition.unit,
-    )  # fmt: skip
-
-
-def _us(seconds: float) -> int:
-    return round(seconds * 1_000_000)
+def fact_at(facts: tuple[tuple[int, float], ...], time: int) -> float | None:
+    """What is known of a patient at an event time."""
+    found = None
+    for since, value in facts:
+        if since > time:
+            break
+        found = value
+    return found
 
 
 def step(term: Term, state: State, previous: int, time: int, x: float) -> State:
@@ -106,6 +98,8 @@ def step(term: Term, state: State, previous: int, time: int, x: float) -> State:
     x
         ``sign * value`` of it; for a trend, the difference.
     """
+    if term.hold_us and state is not None and time - previous > term.hold_us:
+        state = None
     if state is None or state[0] == RUN:
         if not x > term.limit:
             return None
@@ -131,3 +125,43 @@ def step_event(term: Term, state: State, time: int, end: int, x: float) -> State
     if state is not None and time <= state[3] + term.quiet_us:
         return state if end <= state[3] else (ALARM, state[1], state[2], end)
     return (ALARM, time, time, end)
+
+
+def step_band(term: Term, state: State, previous: int, time: int, value: float) -> State:
+    """The state after one more value of a score's input."""
+    number = news2.band(term.parameter, value)
+    if state is not None and state[2] == number and time - previous <= term.hold_us:
+        return state
+    return (BAND, time, number)
+
+
+def step_day(term: Term, state: State, time: int, value: float, day_end: int) -> State:
+    """The state after one more value in the local day that ends at ``day_end``."""
+    if state is not None and state[-1] != day_end:
+        state = None
+    if state is not None and state[0] == ALARM:
+        return state
+    total = 0 if state is None else state[1]
+    if term.sign * value > term.clear:
+        total += 1_000_000 if term.day == "count" else round(value * 1_000_000)
+    if total >= round(term.limit * 1_000_000):
+        return (ALARM, time, time, day_end)
+    return (RUN, total, day_end)
+
+
+def end_of(term: Term, state: State, previous: int) -> int | None:
+    """When the interval of an alarm (or band) is over though nothing more comes; None when it is not.
+
+    ``previous`` is the time of the newest value so far.
+    """
+    assert state is not None
+    if term.kind == "event":
+        return state[3] + term.quiet_us
+    if term.kind == "day":
+        return state[3]
+    return previous + term.hold_us if term.hold_us else None
+
+
+def counts(state: State) -> bool:
+    """True for a state that makes an interval."""
+    return state is not None and state[0] >= ALARM

@@ -7,14 +7,15 @@ from array import array
 import msgspec
 import numpy as np
 
-from vitalgate.alerts.columns import Ref, Sources
+from vitalgate.alerts.columns import Now, Ref, Sources
 from vitalgate.alerts.machine import State, fingerprint
 from vitalgate.alerts.patient import Known, Patient, Waiting
+from vitalgate.alerts.presence import Presence
 from vitalgate.alerts.rules import Book
 from vitalgate.alerts.series import Series
 from vitalgate.alerts.track import Interval, Track
 
-FORMAT = 1
+FORMAT = 2
 
 _COLUMNS = ("times", "values", "ends", "source", "index", "epoch", "order", "item", "content")
 
@@ -43,11 +44,14 @@ class _Memory(msgspec.Struct, array_like=True):
     deadline: int | None
     book: str
     open: list[str]
+    outbox: list[bytes]
     sources: list[tuple[str, str]]
     series: dict[str, _Series]
     known: dict[str, list[Known]]
     epochs: dict[str, dict[str, int]]
     waiting: list[Waiting]
+    presence: dict[str, dict[str, Presence]] = {}
+    commands: dict[str, list[str]] = {}
 
 
 class Head(msgspec.Struct, array_like=True):
@@ -60,6 +64,8 @@ class Head(msgspec.Struct, array_like=True):
     """Fingerprint of the rules and limits under which it was made."""
     open: list[str]
     """Priorities of the open alerts."""
+    outbox: list[bytes] = []
+    """Events that were about to be told when it was written."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -67,17 +73,18 @@ _decode = msgspec.msgpack.Decoder(_Memory).decode
 _head = msgspec.msgpack.Decoder(Head).decode
 
 
-def pack(patient: Patient) -> bytes:
-    """The patient's memory record."""
+def pack(patient: Patient, outbox: list[bytes] | None = None) -> bytes:
+    """The patient's memory record, with the events that are about to be told."""
     _forget_sources(patient)
     return _encode(
         _Memory(
-            FORMAT, patient.deadline, patient.book.fingerprint, patient.open_priorities(), patient.sources.names,
+            FORMAT, patient.deadline, patient.book.fingerprint, patient.open_priorities(), outbox or [],
+            patient.sources.names,
             {
                 key: _Series(_pack(series.main), None if series.late is None else _pack(series.late), series.arrived)
                 for key, series in patient.series.items()
             },
-            patient.known, patient.epochs, patient.waiting,
+            patient.known, patient.epochs, patient.waiting, patient.presence, patient.commands,
         )
     )  # fmt: skip
 
@@ -93,7 +100,7 @@ def head(packed: bytes) -> Head:
     return _head(packed)
 
 
-def unpack(packed: bytes, name: str, book: Book) -> Patient:
+def unpack(packed: bytes, name: str, book: Book, now: Now | None = None) -> Patient:
     """The patient of a memory record, under the rules that hold now.
 
     Raises
@@ -102,17 +109,19 @@ def unpack(packed: bytes, name: str, book: Book) -> Patient:
         When the bytes are no memory record.
     """
     memory = _decode(packed)
-    patient = Patient(name, book)
-    patient.sources = Sources([(device, site) for device, site in memory.sources])
+    patient = Patient(name, book, now)
+    patient.sources = Sources([(device, site) for device, site in memory.sources], now)
     patient.known, patient.epochs, patient.waiting = memory.known, memory.epochs, memory.waiting
     patient.deadline = memory.deadline
+    patient.presence, patient.commands = memory.presence, memory.commands
+    patient.fit_presence()
     if memory.book != book.fingerprint:
         patient.settle(patient.known)
     for key, stored in memory.series.items():
         terms = book.by_key.get(key)
         if terms is None:
             continue
-        series = patient.series[key] = Series(terms, patient.sources, key.startswith("feature/"))
+        series = patient.series[key] = Series(terms, patient.sources, key.startswith("feature/event."))
         series.arrived = stored.arrived
         _unpack(stored.main, series.main)
         if stored.late is not None:
@@ -122,15 +131,20 @@ def unpack(packed: bytes, name: str, book: Book) -> Patient:
 
 
 def next_deadline(patient: Patient, now: int) -> int | None:
-    """The earliest time at which an event of this patient is over."""
-    found: int | None = None
-    for key, series in patient.series.items():
-        if key.startswith("feature/event."):
-            for k in range(len(series.terms)):
-                due = series.deadline(k, now)
-                if due is not None and (found is None or due < found):
-                    found = due
-    return found
+    """The earliest time at which time alone can change what the rules say of this patient."""
+    due: list[int] = []
+    for series in patient.series.values():
+        for k, term in enumerate(series.terms):
+            if term.timed:
+                at = series.deadline(k, now)
+                if at is not None:
+                    due.append(at)
+    for devices in patient.presence.values():
+        due += [at for presence in devices.values() if (at := presence.deadline()) is not None and at > now]
+    for stops in (patient.worn or {}).values():
+        due += [stop for _, stop in stops if stop is not None and stop > now]
+    due += [at for at in patient.book.edges if at > now]
+    return min(due, default=None)
 
 
 def _pack(track: Track) -> _Track:
@@ -182,7 +196,7 @@ def _forget_sources(patient: Patient) -> None:
         return
     keep = sorted(used)
     place = {old: new for new, old in enumerate(keep)}
-    patient.sources = Sources([patient.sources.names[old] for old in keep])
+    patient.sources = Sources([patient.sources.names[old] for old in keep], patient.sources.now)
 
     def moved(ref: Ref) -> Ref:
         return msgspec.structs.replace(ref, source=place[ref.source])

@@ -7,15 +7,25 @@ from typing import Literal
 
 import msgspec
 
-from vitalgate.alerts.columns import Ref, Sources
-from vitalgate.alerts.intervals import Span, all_of, any_of
-from vitalgate.alerts.machine import NEVER
+from vitalgate.alerts.columns import Now, Ref, Sources
+from vitalgate.alerts.conditions import Score
+from vitalgate.alerts.days import quiet_until
+from vitalgate.alerts.intervals import Span, all_of, any_of, clipped, settled
+from vitalgate.alerts.machine import NEVER, Term
+from vitalgate.alerts.presence import Presence
+from vitalgate.alerts.profile import ALWAYS, Variant
 from vitalgate.alerts.rules import Book
+from vitalgate.alerts.scores import SCALE, Point, spans, sweep
 from vitalgate.alerts.series import Series
 from vitalgate.alerts.track import PAST
 
 KNOWN = 64
 """Closed alerts remembered per rule."""
+
+Happened = Literal[
+    "raised", "again", "cleared", "retracted", "closed", "acknowledged", "escalated", "silenced", "unsilenced",
+    "commented", "suppressed", "released", "restated",
+]  # fmt: skip
 
 
 class Known(msgspec.Struct, array_like=True):
@@ -25,6 +35,7 @@ class Known(msgspec.Struct, array_like=True):
     number: int
     """Events told of it so far."""
     state: Literal["raised", "cleared", "retracted"]
+    """What is with its cause."""
     end: int | None
     detected: int
     value: float
@@ -32,6 +43,29 @@ class Known(msgspec.Struct, array_like=True):
     evidence: tuple[Ref, ...]
     settled: bool = False
     """Closed under limits that do not hold any more: left as it is."""
+    count: int = 1
+    """How often the cause came."""
+    note: str = ""
+    closed: bool = False
+    """Nothing more is waited for."""
+    told_us: int = NEVER
+    """Tick at which it was told: escalation counts from here."""
+    level: int = 0
+    acknowledged_by: str = ""
+    acknowledged_us: int = 0
+    silenced_until: int = 0
+    silenced_by: str = ""
+    silence_reason: str = ""
+    suppressed_by: str = ""
+    """Rule that says it already."""
+    comments: int = 0
+    received_us: int = 0
+    """Arrival of the item that raised it."""
+
+    def afresh(self) -> None:
+        """Nobody has done anything with it yet."""
+        self.closed, self.told_us, self.level, self.acknowledged_by, self.acknowledged_us = False, NEVER, 0, "", 0
+        self.silenced_until, self.silenced_by, self.silence_reason, self.suppressed_by = 0, "", "", ""
 
 
 class Step(msgspec.Struct):
@@ -39,13 +73,15 @@ class Step(msgspec.Struct):
 
     rule: str
     known: Known
-    state: Literal["raised", "cleared", "retracted"]
+    happened: Happened
     reason: str = ""
     replaces: int | None = None
     """Onset of the alert that this one stands in for."""
     replaced_by: int | None = None
     over: bool = False
     """Already over when it is told."""
+    who: str = ""
+    text: str = ""
 
 
 class Waiting(msgspec.Struct, array_like=True, frozen=True):
@@ -65,44 +101,76 @@ class Waiting(msgspec.Struct, array_like=True, frozen=True):
 class Patient:
     """State of one patient; all of it is bounded and goes into a memory record."""
 
-    def __init__(self, name: str, book: Book) -> None:
+    def __init__(self, name: str, book: Book, now: Now | None = None) -> None:
         self.name = name
         self.book = book
-        self.sources = Sources()
+        self.sources = Sources(now=now)
         self.series: dict[str, Series] = {}
+        self.presence: dict[str, dict[str, Presence]] = {}
+        """When devices were heard, by key of the rules on their silence and by device."""
+        self.worn: dict[str, list[tuple[int, int | None]]] | None = None
+        """Stretches of event time in which the patient has each device; None: not known. From the registry."""
         self.known: dict[str, list[Known]] = {}
+        self.commands: dict[str, list[str]] = {}
+        """Newest commands by id: outcome, detail, number of the alert's newest event then."""
         self.epochs: dict[str, dict[str, int]] = {}
         """Epoch numbers by device and name, for corrections that name an epoch and evidence that names a message."""
         self.waiting: list[Waiting] = []
         self.dirty = False
         self.deadline: int | None = None
+        self.points: list[Point] | None = None
+        """The score over time, while it is still what the inputs say."""
 
     def series_of(self, key: str) -> Series:
         """The series of a key of the book, made when it is new."""
         found = self.series.get(key)
         if found is None:
-            found = self.series[key] = Series(self.book.by_key[key], self.sources, key.startswith("feature/"))
+            found = self.series[key] = Series(self.book.by_key[key], self.sources, key.startswith("feature/event."))
         return found
+
+    def heard(self, key: str, device: str, time: int) -> bool:
+        """A device was heard; True when a silence began or ended by it."""
+        devices = self.presence.setdefault(key, {})
+        found = devices.get(device)
+        if found is None:
+            found = devices[device] = Presence(min(term.gap_us for term in self.book.by_key[key]))
+        return found.heard(time)
 
     def set_book(self, book: Book) -> None:
         """Other rules or limits. What was closed under the old ones stays as it was told."""
-        self.settle(rule for rule in self.known if self.book.terms.get(rule) != book.terms.get(rule))
+        self.settle(rule for rule in self.known if not self.book.judges_as(book, rule))
         self.book = book
         for key in list(self.series):
             if key in book.by_key:
                 self.series[key].set_terms(book.by_key[key])
             else:
                 del self.series[key]
+        self.fit_presence()
+
+    def fit_presence(self) -> None:
+        """Bring what is known of silences to the limits that hold now."""
+        for key in list(self.presence):
+            if key not in self.book.by_key:
+                del self.presence[key]
+                continue
+            gap = min(term.gap_us for term in self.book.by_key[key])
+            for presence in self.presence[key].values():
+                if presence.gap_us != gap:
+                    presence.set_gap(gap)
 
     def settle(self, rules: Iterable[str]) -> None:
-        """What is closed of these rules is left as it was told."""
+        """What is over of these rules is left as it was told."""
         for rule in rules:
             for alert in self.known[rule]:
                 alert.settled |= alert.state == "cleared"
 
     def open_alerts(self) -> list[tuple[str, Known]]:
-        """Rule and alert, of those that are open."""
+        """Rule and alert, of those whose cause stands."""
         return [(rule, alert) for rule, known in self.known.items() for alert in known if alert.state == "raised"]
+
+    def live_alerts(self) -> list[tuple[str, Known]]:
+        """Rule and alert, of those that are not closed."""
+        return [(rule, alert) for rule, known in self.known.items() for alert in known if not alert.closed]
 
     def open_priorities(self) -> list[str]:
         """Priorities of the open alerts."""
@@ -113,14 +181,41 @@ class Patient:
 
     def ought(self, rule: str, now: int) -> list[Span]:
         """Spans over which a rule holds, as far as is known."""
-        parts: list[list[Span]] = []
-        for term in self.book.terms[rule]:
-            series = self.series.get(term.key)
-            parts.append([] if series is None else series.spans_of(series.terms.index(term), now))
+        variants = self.book.variants[rule]
+        if len(variants) == 1 and variants[0].windows is ALWAYS:
+            found = self._spans(variants[0], now)
+        else:
+            found = any_of([clipped(self._spans(variant, now), variant.windows, now) for variant in variants])
+        settle_s = self.book.rules[rule].settle_s
+        return settled(found, round(settle_s * 1_000_000)) if settle_s and len(found) > 1 else found
+
+    def _spans(self, variant: Variant, now: int) -> list[Span]:
+        rule = variant.rule
+        condition = rule.when[0]
+        if isinstance(condition, Score):
+            if self.points is None:
+                inputs = [(term, self._term(term, now)) for term in variant.terms]
+                self.points = sweep(inputs, self.book.profile.facts.get(SCALE, ()))
+            return spans(condition, self.points)
+        parts = [
+            self._silences(term, now) if term.kind == "silent" else self._term(term, now) for term in variant.terms
+        ]
         if len(parts) == 1:
             # The tracks of one metric may overlap where late data reaches the main track.
             return any_of(parts) if len(parts[0]) > 1 else parts[0]
-        return any_of(parts) if self.book.rules[rule].combine == "any" else all_of(parts)
+        return any_of(parts) if rule.combine == "any" else all_of(parts)
+
+    def _term(self, term: Term, now: int) -> list[Span]:
+        series = self.series.get(term.key)
+        return [] if series is None else series.spans_of(series.terms.index(term), now)
+
+    def _silences(self, term: Term, now: int) -> list[Span]:
+        found: list[Span] = []
+        for device, presence in self.presence.get(term.key, {}).items():
+            windows = None if self.worn is None else self.worn.get(device, [])
+            for last, begin, end in presence.silences(now, windows):
+                found.append(Span(last, begin, end, term.gap_us / 1e6, term, (), 1, device))
+        return sorted(found, key=lambda span: span.onset)
 
     def compare(self, rule: str, now: int, reason: str) -> Iterator[Step]:
         """Steps that lead from the known alerts of a rule to those that ought to be; applies them."""
@@ -134,37 +229,86 @@ class Patient:
         heirs = {k.onset: _heir(k, new) for k in gone}
         parents = {heir: onset for onset, heir in heirs.items() if heir is not None}
         for old in gone:
-            old.state, old.number = "retracted", old.number + 1
+            old.state, old.closed, old.number = "retracted", True, old.number + 1
             yield Step(rule, old, "retracted", reason, replaced_by=heirs[old.onset])
         for old in sorted(known, key=lambda k: k.onset):
             span = ought.get(old.onset)
-            if span is None or old.state == "retracted" or span.end is None:
+            if span is None or old.state == "retracted":
+                continue
+            if span.end is None:
+                old.count = max(old.count, span.times) if old.state == "raised" else old.count
                 continue
             if old.state == "raised" or old.end != span.end:
-                old.state, old.end, old.number = "cleared", span.end, old.number + 1
-                yield Step(rule, old, "cleared")
+                old.count = span.times
+                yield self._over(rule, old, span.end, now)
         for old in known:
             span = ought.get(old.onset)
             if span is not None and old.state == "cleared" and span.end is None:
-                old.state, old.end, old.number = "raised", None, old.number + 1
-                yield Step(rule, old, "raised", "not over after all")
+                again = span.times > old.count
+                old.state, old.end, old.number, old.closed = "raised", None, old.number + 1, False
+                old.count = span.times
+                yield Step(rule, old, "again", "again within the settle time" if again else "not over after all")
         for span in new:
             told = by_onset.get(span.onset)
             if told is None:
                 told = Known(span.onset, 0, "raised", None, 0, 0.0, 0, ())
                 known.append(told)
-            told.state, told.end, told.number = "raised", None, told.number + 1
-            told.detected, told.value, told.term = span.detected, span.value, span.term.number
-            told.evidence = span.evidence
+            told.afresh()
+            told.state, told.end, told.number, told.told_us = "raised", None, told.number + 1, now
+            told.detected, told.value, told.term, told.note = span.detected, span.value, span.term.number, span.note
+            told.evidence, told.count = span.evidence, span.times
+            # An heir is the same alert to whoever has it on the screen: what was done with it stays done.
+            self._inherit(rule, told, parents.get(span.onset))
+            self._hush(rule, told, now)
             yield Step(rule, told, "raised", replaces=parents.get(span.onset), over=span.end is not None)
             if span.end is not None:
-                told.state, told.end, told.number = "cleared", span.end, told.number + 1
-                yield Step(rule, told, "cleared")
+                yield self._over(rule, told, span.end, now)
         if len(known) > KNOWN:
-            known.sort(key=lambda k: (k.state == "raised", k.onset))
+            known.sort(key=lambda k: (k.state == "raised" or not k.closed, k.onset))
             del known[: len(known) - KNOWN]
         if not known:
             del self.known[rule]
+
+    def _over(self, rule: str, known: Known, end: int, now: int) -> Step:
+        known.state, known.end, known.number = "cleared", end, known.number + 1
+        known.closed = self.may_close(rule, known, now)
+        return Step(rule, known, "cleared")
+
+    def suppressor(self, rule: str) -> str:
+        """The open rule of highest priority that says what this one would say; '' when there is none."""
+        for name in self.book.suppressors.get(rule, ()):
+            if any(known.state == "raised" for known in self.known.get(name, ())):
+                return name
+        return ""
+
+    def _hush(self, rule: str, known: Known, now: int) -> None:
+        """A new alert is not told aloud while another says it, or in quiet hours."""
+        known.suppressed_by = self.suppressor(rule)
+        variant = self.book.variant_at(rule, known.onset)
+        if variant is None or not variant.quiet_hours or variant.rule.priority == "high":
+            return
+        until = quiet_until(self.book.profile.zones, variant.quiet_hours, known.detected if now == NEVER else now)
+        if until is not None and not known.silenced_until:
+            known.silenced_until, known.silenced_by, known.silence_reason = until, "quiet hours", variant.quiet_hours
+
+    def may_close(self, rule: str, known: Known, now: int) -> bool:
+        """Whether nothing is waited for any more: neither its settle time nor, when latched, an acknowledgement."""
+        made = self.book.rules.get(rule)
+        if made is None or known.end is None:
+            return True
+        if made.latched and not known.acknowledged_by:
+            return False
+        return not made.settle_s or known.end + round(made.settle_s * 1_000_000) <= now
+
+    def _inherit(self, rule: str, heir: Known, parent: int | None) -> None:
+        old = None if parent is None else next((k for k in self.known[rule] if k.onset == parent), None)
+        if old is None:
+            return
+        heir.told_us, heir.level = old.told_us, old.level
+        heir.acknowledged_by, heir.acknowledged_us = old.acknowledged_by, old.acknowledged_us
+        heir.silenced_until, heir.silenced_by, heir.silence_reason = (
+            old.silenced_until, old.silenced_by, old.silence_reason,
+        )  # fmt: skip
 
     def _judged(self, rule: str, known: Known) -> bool:
         """Whether the absence of a known alert means anything: of the time before what is kept, nothing is known."""
@@ -174,6 +318,10 @@ class Patient:
             return False
         horizon = NEVER
         for term in self.book.terms[rule]:
+            if term.kind == "silent":
+                floors = [p.floor for p in self.presence.get(term.key, {}).values() if p.floor is not None]
+                horizon = max([horizon, *floors])
+                continue
             series = self.series.get(term.key)
             past = [] if series is None else series.main.past[series.terms.index(term)]
             if len(past) >= PAST:

@@ -1,128 +1,36 @@
-"""One alert rule as it stands in a rule file, validated."""
+"""One alert rule as it stands in a rule file, validated; and a patient's own figures for it."""
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from vitalgate.alerts.conditions import (
+    AnyCondition,
+    Condition,
+    Day,
+    Event,
+    Flagged,
+    Part,
+    Score,
+    Seconds,
+    Silent,
+    Threshold,
+    Trend,
+)
 
 #: Alarm priorities of IEC 60601-1-8.
 Priority = Literal["high", "medium", "low"]
 #: Physiological: from the patient. Technical: from the equipment (IEC 60601-1-8).
 Kind = Literal["physiological", "technical"]
-
-Seconds = Annotated[float, Field(ge=0, le=31 * 86400)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+ORDER: dict[str, int] = {"high": 3, "medium": 2, "low": 1}
+#: What a rule's text may name.
+FILLED = ("value", "unit", "limit", "minutes", "seconds", "code", "note", "share")
 
 
-class Threshold(_Part):
-    """Too low or too high for long enough; over when it has been well for long enough.
-
-    With ``for_s`` 0 a single value is enough. Otherwise samples must *span* the time: first and last of an unbroken run
-    of bad samples lie at least ``for_s`` apart, and no two neighbours more than ``max_gap_s``. Sparse data therefore
-    never fulfils a duration: give a second rule with a critical single value for it.
-    """
-
-    metric: str = Field(description="Metric of readings or, with source = 'feature', name of a feature.")
-    source: Literal["reading", "feature"] = Field("reading", description="Where the values come from.")
-    below: float | None = Field(None, description="Bad when lower than this.")
-    at_most: float | None = Field(None, description="Bad when this or lower.")
-    above: float | None = Field(None, description="Bad when higher than this.")
-    at_least: float | None = Field(None, description="Bad when this or higher.")
-    for_s: Seconds = Field(0.0, description="For how long it must be bad; 0: one value is enough.")
-    clear: float | None = Field(
-        None, description="Well again at this value or better (the limit's other side by default)."
-    )
-    clear_for_s: Seconds = Field(0.0, description="For how long it must be well before the alert is cleared.")
-    max_gap_s: Seconds = Field(60.0, description="Samples further apart than this do not form one run.")
-    unit: str = Field("", description="UCUM unit of the limits: the metric's canonical one.")
-
-    @property
-    def low(self) -> bool:
-        """True for a lower limit."""
-        return self.below is not None or self.at_most is not None
-
-    @property
-    def limit(self) -> float:
-        """The one limit that is given."""
-        return next(v for v in (self.below, self.at_most, self.above, self.at_least) if v is not None)
-
-    @property
-    def strict(self) -> bool:
-        """True when a value equal to the limit is still well."""
-        return self.below is not None or self.above is not None
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Threshold:
-        given = [v for v in (self.below, self.at_most, self.above, self.at_least) if v is not None]
-        if len(given) != 1:
-            raise ValueError(f"{self.metric}: give exactly one of below, at_most, above, at_least, not {len(given)}")
-        if self.clear is not None:
-            apart = (self.clear - self.limit) if self.low else (self.limit - self.clear)
-            if apart < 0 or (apart == 0 and not self.strict):
-                side = "above" if self.low else "below"
-                raise ValueError(f"{self.metric}: clear {self.clear} must be {side} limit {self.limit}, or it flaps")
-        if self.for_s > 0 and self.max_gap_s <= 0:
-            raise ValueError(f"{self.metric}: with for_s {self.for_s} a max_gap_s above 0 is needed, or it never fires")
-        return self
-
-
-class Trend(_Part):
-    """Rose (or fell) by so much against the lowest (highest) value of the time before."""
-
-    metric: str
-    source: Literal["reading", "feature"] = "reading"
-    rise: float | None = Field(None, gt=0, description="Bad when at least this much above the lowest of the window.")
-    fall: float | None = Field(None, gt=0, description="Bad when at least this much below the highest of the window.")
-    within_s: Annotated[float, Field(gt=0, le=31 * 86400)]
-    clear: float | None = Field(None, ge=0, description="Over when the difference is this or less.")
-    unit: str = ""
-
-    @property
-    def limit(self) -> float:
-        """The difference that counts."""
-        limit = self.rise if self.rise is not None else self.fall
-        assert limit is not None
-        return limit
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Trend:
-        if (self.rise is None) == (self.fall is None):
-            raise ValueError(f"{self.metric}: give one of rise and fall")
-        if self.clear is not None and self.clear >= self.limit:
-            raise ValueError(f"{self.metric}: clear {self.clear} must be below {self.limit}, or the alert flaps")
-        return self
-
-
-class Event(_Part):
-    """A rhythm event happened; over when there has been none for ``quiet_s``."""
-
-    event: str = Field(description="Name of the feature, such as event.pause.")
-    at_least: float | None = Field(None, description="Only events of at least this value.")
-    at_most: float | None = Field(None, description="Only events of at most this value.")
-    quiet_s: Annotated[float, Field(gt=0, le=86400)]
-    unit: str = ""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Event:
-        if self.at_least is not None and self.at_most is not None:
-            raise ValueError(f"{self.event}: give at most one of at_least and at_most")
-        return self
-
-    @property
-    def limit(self) -> float | None:
-        """The value that counts, or None."""
-        return self.at_least if self.at_least is not None else self.at_most
-
-
-Condition = Threshold | Trend | Event
-
-
-class Rule(_Part):
+class Rule(Part):
     """A rule file's content."""
 
     id: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)
@@ -130,32 +38,56 @@ class Rule(_Part):
     title: str = Field(min_length=3, max_length=80)
     priority: Priority
     kind: Kind = "physiological"
-    text: str = Field(description="Plain sentence; {value}, {unit}, {limit}, {minutes} and {seconds} are filled in.")
+    text: str = Field(description="Plain sentence; {value}, {unit}, {limit}, {minutes}, … are filled in.")
     combine: Literal["any", "all"] = Field("any", description="Whether one of the conditions is enough.")
+    latched: bool = Field(False, description="Once raised it stays until somebody acknowledges it.")
+    settle_s: Seconds = Field(0.0, description="Raised again within this time after it was over, it is the same alert.")
+    suppresses: tuple[str, ...] = Field((), description="Rules that say nothing more while this one is raised.")
     rationale: str = Field(min_length=10)
     source: str = Field(min_length=5)
     sign_off: str = Field(min_length=10, description="What a clinician must decide before use.")
     when: tuple[Condition, ...] = Field(min_length=1, max_length=8)
 
     @model_validator(mode="after")
-    def _text_fills(self) -> Rule:
+    def _fits(self) -> Rule:
         try:
-            self.text.format(value="1", unit="x", limit="2", minutes="3", seconds="4")
+            self.text.format(**dict.fromkeys(FILLED, "1"))
         except (KeyError, IndexError, ValueError) as error:
-            known = "value, unit, limit, minutes and seconds"
+            known = ", ".join(FILLED)
             raise ValueError(f"{self.id}: text names {error}; only {known} can be filled in") from error
+        if self.id in self.suppresses:
+            raise ValueError(f"{self.id}: it suppresses itself; take it out of `suppresses`")
+        if len(self.when) > 1 and any(isinstance(c, Score) for c in self.when):
+            raise ValueError(f"{self.id}: a score stands alone; make a rule of its own for the other conditions")
         return self
 
 
-class Override(_Part):
-    """What a patient has instead of a rule's own figures; ``limit`` and ``clear`` apply to all its conditions."""
+class Override(Part):
+    """What a patient, or a cohort, has instead of a rule's own figures.
+
+    ``limit`` and ``clear`` apply to all its conditions. It is in force for event times in [from, to).
+    """
 
     enabled: bool = True
     limit: float | None = None
     clear: float | None = None
     for_s: Seconds | None = None
+    quiet_hours: str = Field(
+        "",
+        description="HH:MM-HH:MM of the patient's local day: raised then, it is silenced until they are over.",
+        pattern=r"^(([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d)?$",
+    )
+    from_: str | None = Field(None, alias="from", description="RFC 3339; without it, always.")
+    to: str | None = Field(None, description="RFC 3339, excluded; without it, until further notice.")
     author: str = ""
     reason: str = ""
+    at: str = Field("", description="When it was set, RFC 3339.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Override:
+        if self.quiet_hours and self.quiet_hours[:5] == self.quiet_hours[6:]:
+            raise ValueError(f"quiet_hours {self.quiet_hours} last no time; give another end, or enabled = false")
+        return self
 
 
 def with_override(rule: Rule, override: Override) -> Rule:
@@ -169,17 +101,29 @@ def with_override(rule: Rule, override: Override) -> Rule:
     return rule.model_copy(update={"when": tuple(_changed(condition, override) for condition in rule.when)})
 
 
-def _changed(condition: Condition, override: Override) -> Condition:
+_LIMITS = ("below", "at_most", "above", "at_least", "rise", "fall", "event")
+
+
+def _changed(condition: AnyCondition, override: Override) -> AnyCondition:
+    if isinstance(condition, Flagged | Silent):
+        if override.for_s is None:
+            return condition
+        name = "for_s" if isinstance(condition, Flagged) else "at_least_s"
+        return type(condition).model_validate(condition.model_dump() | {name: override.for_s})
     data = condition.model_dump(exclude_none=True)
-    if override.limit is not None:
-        name = next(k for k in ("below", "at_most", "above", "at_least", "rise", "fall", "event") if k in data)
+    if isinstance(condition, Day):
+        return Day.model_validate(data if override.limit is None else data | {"at_least": override.limit})
+    if override.limit is not None and not data.get("code_at_least"):
+        name = next((k for k in _LIMITS if k in data), "at_least")
         if name == "event":
             name = "at_least"
         shift = override.limit - data.get(name, override.limit)
         data[name] = override.limit
         # Without a clear value of its own the hysteresis keeps its width.
         if override.clear is None and "clear" in data:
-            data["clear"] = max(0.0, data["clear"] + shift) if isinstance(condition, Trend) else data["clear"] + shift
+            data["clear"] = data["clear"] + shift
+            if isinstance(condition, Trend | Score):
+                data["clear"] = max(0.0, data["clear"])
     if override.clear is not None and not isinstance(condition, Event):
         data["clear"] = override.clear
     if override.for_s is not None and isinstance(condition, Threshold):
@@ -193,3 +137,6 @@ def number(value: float | None) -> str:
         return "?"
     text = f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
     return text.rstrip("0").rstrip(".")
+
+
+__all__ = ["ORDER", "Kind", "Override", "Priority", "Rule", "number", "with_override"]

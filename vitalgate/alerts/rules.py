@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import functools
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from hashlib import blake2b
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
-from vitalgate.alerts.machine import Term, compile_terms, fingerprint
-from vitalgate.alerts.rule import Override, Rule, with_override
+from vitalgate.alerts.conditions import Score
+from vitalgate.alerts.machine import NEVER, Term, fingerprint
+from vitalgate.alerts.profile import ALWAYS, FOREVER, Profile, Variant, first_fault, variants
+from vitalgate.alerts.rule import ORDER, Rule
+from vitalgate.alerts.scores import SCALE
 
 VECTORS = ".vectors.toml"
 
@@ -23,47 +25,96 @@ class RuleError(Exception):
 
 
 class Book:
-    """Rules in force for one patient (or, without overrides, for everybody)."""
+    """Rules in force for one patient (or, without a profile, for everybody)."""
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
+    def __init__(self, rules: Iterable[Rule], profile: Profile | None = None) -> None:
+        self.profile = profile or Profile()
         self.rules: dict[str, Rule] = {}
+        self.variants: dict[str, tuple[Variant, ...]] = {}
+        """The forms of each rule with their stretches of event time; a rule that is off for ever is not there."""
         for rule in rules:
             if rule.id in self.rules:
                 raise RuleError(f"rule {rule.id!r} is there twice; rename or remove one")
-            self.rules[rule.id] = rule
-        self.terms: dict[str, tuple[Term, ...]] = {rule.id: compile_terms(rule) for rule in self.rules.values()}
-        by_key: dict[str, list[Term]] = {}
-        for terms in self.terms.values():
+            found = variants(rule, self.profile)
+            if found:
+                self.rules[rule.id] = rule
+                self.variants[rule.id] = found
+        self.terms: dict[str, tuple[Term, ...]] = {
+            name: tuple(dict.fromkeys(term for variant in found for term in variant.terms))
+            for name, found in self.variants.items()
+        }
+        by_key: dict[str, dict[Term, list[str]]] = {}
+        for name, terms in self.terms.items():
             for term in terms:
-                by_key.setdefault(term.key, []).append(term)
+                by_key.setdefault(term.key, {}).setdefault(term, []).append(name)
         self.by_key: dict[str, tuple[Term, ...]] = {key: tuple(terms) for key, terms in by_key.items()}
-        self.readings = {key.removeprefix("reading/"): key for key in self.by_key if key.startswith("reading/")}
-        self.features = {key.removeprefix("feature/"): key for key in self.by_key if key.startswith("feature/")}
-        text = "\n".join(sorted(fingerprint(term) for terms in self.terms.values() for term in terms))
+        self.rules_of: dict[str, tuple[tuple[str, ...], ...]] = {
+            key: tuple(tuple(names) for names in terms.values()) for key, terms in by_key.items()
+        }
+        """By key, of each term in the order of ``by_key``: the rules that use it."""
+        self.ranked = sorted(self.rules, key=lambda name: (-ORDER[self.rules[name].priority], name))
+        self.rank = {name: place for place, name in enumerate(self.ranked)}
+        self.suppressors: dict[str, list[str]] = {}
+        """By rule: those that say nothing new beside these, which come first by priority."""
+        for name in self.ranked:
+            for implied in self.rules[name].suppresses:
+                self.suppressors.setdefault(implied, []).append(name)
+        self.readings = _named(self.by_key, "reading/")
+        self.features = _named(self.by_key, "feature/")
+        self.devices = {kind: (key, self.by_key[key]) for kind, key in _named(self.by_key, "device/").items()}
+        """By kind of device: key and terms on its silence."""
+        self.flags: dict[str, list[str]] = {}
+        """Keys by device flag."""
+        for flags, key in _named(self.by_key, "flag/").items():
+            for flag in flags.split():
+                self.flags.setdefault(flag, []).append(key)
+        self.timed = tuple(
+            sorted(
+                name for name, found in self.variants.items()
+                if len(found) > 1 or found[0].windows != ALWAYS or any(term.timed for term in self.terms[name])
+            )
+        )  # fmt: skip
+        """Rules whose alerts time alone can change."""
+        self.edges = sorted(
+            {
+                at for found in self.variants.values() for v in found for window in v.windows for at in window
+                if NEVER < at < FOREVER
+            }
+        )  # fmt: skip
+        """Event times at which another form of a rule comes into force."""
+        text = "\n".join(f"{name} {self._judgement(name)}" for name in sorted(self.variants))
         self.fingerprint = blake2b(text.encode(), digest_size=8).hexdigest()
         """Two books share it only if they judge alike."""
-        self.rules_by_key = {key: tuple(dict.fromkeys(t.rule for t in terms)) for key, terms in self.by_key.items()}
 
-    def with_overrides(self, overrides: Mapping[str, Any]) -> tuple[Book, list[str]]:
-        """The book with a patient's own limits, and a sentence for each override that cannot be used."""
-        trouble: list[str] = []
-        changed: list[Rule] = []
-        wanted = dict(overrides)
-        for rule in self.rules.values():
-            raw = wanted.pop(rule.id, None)
-            if raw is None:
-                changed.append(rule)
-                continue
-            try:
-                override = Override.model_validate(raw)
-                if override.enabled:
-                    changed.append(with_override(rule, override))
-            except ValidationError as error:
-                # An unusable override must not switch a rule off.
-                trouble.append(f"override of {rule.id} is not used: {_first(error)}")
-                changed.append(rule)
-        trouble += [f"override of unknown rule {name}" for name in wanted]
-        return Book(changed), trouble
+    def with_profile(self, profile: Profile) -> tuple[Book, list[str]]:
+        """The book with what is a patient's own, and a sentence for each entry that cannot be used."""
+        book = Book(self.rules.values(), profile)
+        unknown = [f"override of unknown rule {name}" for name in profile.overrides if name not in self.rules]
+        return book, [*profile.trouble, *unknown]
+
+    def variant_at(self, rule: str, time: int) -> Variant | None:
+        """The form of a rule that is in force at an event time."""
+        for variant in self.variants.get(rule, ()):
+            if any(begin <= time < end for begin, end in variant.windows):
+                return variant
+        return None
+
+    def judges_as(self, other: Book, rule: str) -> bool:
+        """True when both books come to the same alerts of a rule."""
+        return self._judgement(rule) == other._judgement(rule)
+
+    def _judgement(self, name: str) -> str:
+        found = self.variants.get(name)
+        if found is None:
+            return ""
+        scored = isinstance(found[0].rule.when[0], Score)
+        score = (self.profile.facts.get(SCALE), [v.rule.when[0] for v in found]) if scored else ()
+        terms = [(v.windows, v.rule.combine, list(map(fingerprint, v.terms))) for v in found]
+        return repr((self.rules[name].settle_s, score, terms))
+
+
+def _named(keys: Iterable[str], prefix: str) -> dict[str, str]:
+    return {key.removeprefix(prefix): key for key in keys if key.startswith(prefix)}
 
 
 def parse(text: str, where: str) -> Rule:
@@ -79,7 +130,7 @@ def parse(text: str, where: str) -> Rule:
     except tomllib.TOMLDecodeError as error:
         raise RuleError(f"{where} is not TOML: {error}") from error
     except ValidationError as error:
-        raise RuleError(f"{where}: {_first(error)}") from error
+        raise RuleError(f"{where}: {first_fault(error)}") from error
 
 
 @functools.cache
@@ -117,9 +168,3 @@ def load(directory: str = "") -> Book:
             own[rule.id] = rule
         rules |= own
     return Book(rules.values())
-
-
-def _first(error: ValidationError) -> str:
-    item = error.errors()[0]
-    place = ".".join(str(part) for part in item["loc"])
-    return f"{place}: {item['msg']}" if place else str(item["msg"])

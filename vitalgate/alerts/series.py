@@ -36,7 +36,7 @@ class Series:
         """Take a measurement away, wherever it is."""
         first = self.main.remove(time, source, index)
         second = SAME if self.late is None else self.late.remove(time, source, index)
-        return first if first.alarm or second is SAME else second
+        return Outcome(first.changed or second.changed, first.alarm | second.alarm)
 
     def named(self, device: str, epoch: int, order: int, item: int) -> tuple[int, int, int] | None:
         """Identity of what a message brought; None when it is not (or no longer) known."""
@@ -57,12 +57,12 @@ class Series:
             track.recompute()
 
     def spans_of(self, k: int, now: int) -> list[Span]:
-        """Spans of term ``k``. An event's quiet time must have passed, and at least as long since it was heard of."""
+        """Spans of term ``k``. Where time ends one it must have passed; of an event, also since it was heard of."""
         term = self.terms[k]
         found = spans(term, self.main.intervals(k))
-        if term.kind == "event" and found:
+        if term.timed and found:
             last = found[-1]
-            if last.end is None or last.end > now or self._settling(term, now):
+            if last.end is None or last.end > now or (term.kind == "event" and self._settling(term, now)):
                 found[-1] = last._replace(end=None)
         if self.late is not None:
             found = sorted(spans(term, self.late.intervals(k)) + found, key=lambda s: s.onset)
@@ -71,12 +71,13 @@ class Series:
     def deadline(self, k: int, now: int) -> int | None:
         """When term ``k`` must be looked at again though nothing arrives."""
         term = self.terms[k]
-        if term.kind != "event":
+        if not term.timed:
             return None
-        ends = [i.end for i in self.main.intervals(k) if i.end is not None]
-        if not ends:
+        latest = self.main.natural_end(k)
+        if latest is None:
             return None
-        latest = max(ends[-1], self.arrived + term.quiet_us if self.arrived != NEVER else NEVER)
+        if term.kind == "event" and self.arrived != NEVER:
+            latest = max(latest, self.arrived + term.quiet_us)
         return latest if latest > now else None
 
     def _settling(self, term: Term, now: int) -> bool:

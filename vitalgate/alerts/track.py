@@ -17,7 +17,21 @@ from typing import NamedTuple
 import msgspec
 
 from vitalgate.alerts.columns import Columns, Ref, Sources, same
-from vitalgate.alerts.machine import ALARM, NEVER, State, Term, step, step_event
+from vitalgate.alerts.days import day_end
+from vitalgate.alerts.machine import (
+    ALARM,
+    BAND,
+    NEVER,
+    State,
+    Term,
+    counts,
+    end_of,
+    fact_at,
+    step,
+    step_band,
+    step_day,
+    step_event,
+)
 
 KEEP = 256
 FOLD_AT = 320
@@ -48,16 +62,15 @@ class Outcome(NamedTuple):
 
     changed: bool
     """Something is to be remembered that was not before."""
-    alarm: bool
-    """An alarm interval may be another one than before."""
+    alarm: int
+    """Bit k: an alarm interval of term k may be another one than before."""
     late: bool = False
     """Before the edge: not taken."""
 
 
-SAME = Outcome(False, False)
-QUIET = Outcome(True, False)
-LOUD = Outcome(True, True)
-TOO_LATE = Outcome(False, False, True)
+SAME = Outcome(False, 0)
+QUIET = Outcome(True, 0)
+TOO_LATE = Outcome(False, 0, True)
 
 
 class Track(Columns):
@@ -93,7 +106,7 @@ class Track(Columns):
             alarm = self._advance(time, value, end)
             if len(times) > FOLD_AT:
                 self._fold(len(times) - KEEP)
-            return LOUD if alarm else QUIET
+            return Outcome(True, alarm) if alarm else QUIET
         at = self.find(time, source, index)
         if at is not None:
             return self._replace(at, ref, value, end) if self.spans else self._version(at, ref, value)
@@ -109,7 +122,8 @@ class Track(Columns):
         if at is not None:
             self.alternatives.pop((self.times[at], source, index), None)
             return self._delete_row(at)
-        return LOUD if self._drop_where(lambda ref: self._is(ref, time, source, index), None) else SAME
+        dropped = self._drop_where(lambda ref: self._is(ref, time, source, index), None)
+        return Outcome(True, dropped) if dropped else SAME
 
     def named(self, device: str, epoch: int, order: int, item: int) -> tuple[int, int, int] | None:
         """Identity (time, source, index) of what a message brought, as far as is remembered."""
@@ -130,16 +144,17 @@ class Track(Columns):
         alarm = self._again(at, ref.time, at + 1)
         if len(self.times) > FOLD_AT:
             self._fold(len(self.times) - KEEP)
-        return LOUD if alarm else QUIET
+        return Outcome(True, alarm)
 
     def _delete_row(self, at: int) -> Outcome:
         time = self.times[at]
         self.delete(at, at + 1)
-        dropped = False
+        dropped = 0
         for k, states in enumerate(self.states):
             state, before = states.pop(at), states[at - 1] if at else self.base[k]
-            dropped |= state != before and _alarm(state, before)
-        return LOUD if self._again(at, time, at) or dropped else QUIET
+            if (state != before and (counts(state) or counts(before))) or (self.terms[k].hold_us and counts(before)):
+                dropped |= 1 << k
+        return Outcome(True, self._again(at, time, at) | dropped)
 
     def _version(self, at: int, ref: Ref, value: float) -> Outcome:
         """Another sighting of a measurement that is there."""
@@ -163,7 +178,7 @@ class Track(Columns):
         if same(value, old):
             return QUIET
         self.values[at] = value
-        return LOUD if self._again(at, self.times[at], at + 1) else QUIET
+        return Outcome(True, self._again(at, self.times[at], at + 1))
 
     def _first_sighting(
         self, identity: tuple[int, int, int], old: float, had: tuple[int, int, int], value: float,
@@ -192,7 +207,7 @@ class Track(Columns):
             return SAME
         first = self._delete_row(at)
         second = self._put_between(ref, value, end)
-        return LOUD if first.alarm or second.alarm else QUIET
+        return Outcome(True, first.alarm | second.alarm)
 
     # --- before the edge --------------------------------------------------------------------------------------------
 
@@ -208,19 +223,20 @@ class Track(Columns):
         if not rests:
             return TOO_LATE
         newer = all((ref.epoch, ref.order, ref.item) > (old.epoch, old.order, old.item) for old in rests)
-        return LOUD if newer and self._drop_where(rests.__contains__, value) else SAME
+        dropped = self._drop_where(rests.__contains__, value) if newer else 0
+        return Outcome(True, dropped) if dropped else SAME
 
-    def _drop_where(self, rests_on: Callable[[Ref], bool], value: float | None) -> bool:
+    def _drop_where(self, rests_on: Callable[[Ref], bool], value: float | None) -> int:
         """Forget folded intervals that rest on a sample whose value is now another one (None: there is none)."""
-        dropped = False
+        dropped = 0
         for k, term in enumerate(self.terms):
             for interval in list(self.past[k]):
                 if not any(rests_on(ref) for ref in interval.evidence):
                     continue
-                if value is not None and term.sign * value > term.limit:
+                if value is not None and (term.kind in ("band", "day") or self._bad(term, interval.detected, value)):
                     continue
                 self.past[k].remove(interval)
-                dropped = True
+                dropped |= 1 << k
                 base = self.base[k]
                 if base is not None and base[0] == ALARM and base[1] == interval.onset:
                     self.base[k] = None
@@ -229,9 +245,9 @@ class Track(Columns):
 
     # --- stepping ---------------------------------------------------------------------------------------------------
 
-    def _advance(self, time: int, value: float, end: int) -> bool:
+    def _advance(self, time: int, value: float, end: int) -> int:
         """Step every term over the sample just appended."""
-        alarm = False
+        alarm = 0
         last = len(self.times) - 1
         valid = value == value
         for k, term in enumerate(self.terms):
@@ -239,32 +255,53 @@ class Track(Columns):
             state = states[-1] if states else self.base[k]
             new = self._step(term, state, self.last_valid, time, value, end, last) if valid else state
             states.append(new)
-            alarm |= new is not state and _alarm(new, state)
+            if new is not state:
+                if counts(new) or counts(state):
+                    alarm |= 1 << k
+            elif term.hold_us and valid and counts(new) and self.sources.now.us > self.last_valid + term.hold_us:
+                # It was told that this is over, since nothing came; now something has, from before that.
+                alarm |= 1 << k
         if valid:
             self.last_valid = time
         return alarm
 
     def _step(self, term: Term, state: State, previous: int, time: int, value: float, end: int, at: int) -> State:
-        x = term.sign * value
-        if term.kind == "threshold":
+        kind = term.kind
+        if kind == "threshold":
+            x = term.sign * value
+            if term.facts is not None:
+                fact = fact_at(term.facts, time)
+                if not fact:
+                    return state
+                x /= fact
             return step(term, state, previous, time, x)
-        if term.kind == "event":
-            return step_event(term, state, time, end, x)
+        if kind == "event":
+            return step_event(term, state, time, end, term.sign * value)
+        if kind == "band":
+            return step_band(term, state, previous, time, self.median(time - term.within_us, at))
+        if kind == "day":
+            return step_day(term, state, time, value, day_end(term.zones, time))
+        x = term.sign * value
         return step(term, state, previous, time, x - self.lowest(term.sign, time - term.within_us, at))
 
-    def _again(self, at: int, changed: int, settled: int) -> bool:
+    def _bad(self, term: Term, time: int, value: float) -> bool:
+        fact = 1.0 if term.facts is None else fact_at(term.facts, time)
+        return bool(fact) and term.sign * value / (fact or 1.0) > term.limit
+
+    def _again(self, at: int, changed: int, settled: int) -> int:
         """Step again from row ``at``; from row ``settled`` on, old states may be believed where they agree."""
         before = self.valid_before(at, self.base_valid)
-        alarm = False
+        alarm = 0
         for k, term in enumerate(self.terms):
-            alarm |= self._term_again(k, term, at, changed, settled, before)
+            if self._term_again(k, term, at, changed, settled, before):
+                alarm |= 1 << k
         self.last_valid = self.valid_before(len(self.times), self.base_valid)
         return alarm
 
     def _term_again(self, k: int, term: Term, at: int, changed: int, settled: int, previous: int) -> bool:
         states = self.states[k]
         state = states[at - 1] if at else self.base[k]
-        alarm = False
+        alarm = bool(term.hold_us) and counts(state)
         for j in range(at, len(self.times)):
             value, time = self.values[j], self.times[j]
             valid = value == value
@@ -274,11 +311,11 @@ class Track(Columns):
             old = states[j]
             if state == old:
                 state = old
-                if valid and j >= settled and (term.kind != "trend" or time > changed + term.within_us):
+                if valid and j >= settled and (not term.within_us or time > changed + term.within_us):
                     return alarm
                 continue
             states[j] = state
-            alarm |= _alarm(state, old)
+            alarm |= counts(state) or counts(old)
         return alarm
 
     def recompute(self) -> None:
@@ -296,7 +333,7 @@ class Track(Columns):
         edge = self.times[count - 1]
         for k, term in enumerate(self.terms):
             kept = [i for i in self._found(k) if i.detected <= edge]
-            if term.kind != "event":
+            if not term.timed:
                 # What ends after the edge ends by a sample that is still there, and is open until that is folded too.
                 kept = [msgspec.structs.replace(i, end=None) if i.end is not None and i.end > edge else i for i in kept]
             self.past[k] = kept[-PAST:]
@@ -307,6 +344,11 @@ class Track(Columns):
             self.alternatives = {key: value for key, value in self.alternatives.items() if key[0] > edge}
         self.edge = edge
         self.delete(0, count)
+
+    def natural_end(self, k: int) -> int | None:
+        """When the interval of term ``k`` that lasts is over though nothing more comes; None when none lasts."""
+        state = self.states[k][-1] if self.states[k] else self.base[k]
+        return end_of(self.terms[k], state, self.last_valid) if counts(state) else None
 
     def intervals(self, k: int) -> list[Interval]:
         """All intervals known of term ``k``, by onset. Those of an event term have an end, maybe in the future."""
@@ -320,34 +362,37 @@ class Track(Columns):
         found = list(self.past[k])
         current: Interval | None = None
         seen = self.base[k]
-        if seen is not None and seen[0] == ALARM and found and found[-1].onset == seen[1]:
+        if seen is not None and seen[0] >= ALARM and found and found[-1].onset == seen[1]:
             current = found.pop()
         for j, state in enumerate(self.states[k]):
             if state is seen:
                 continue
-            seen = state
-            if current is not None and (state is None or state[0] != ALARM or state[1] != current.onset):
-                if term.kind != "event":
-                    current = msgspec.structs.replace(current, end=self.times[j])
-                found.append(current)
+            if current is not None and (state is None or state[0] < ALARM or state[1] != current.onset):
+                found.append(msgspec.structs.replace(current, end=self._end(term, seen, j)))
                 current = None
-            if state is not None and state[0] == ALARM:
+            seen = state
+            if state is not None and state[0] >= ALARM:
                 current = current or self._interval(term, state, j)
-                if term.kind == "event":
-                    current = msgspec.structs.replace(current, end=state[3] + term.quiet_us)
         if current is not None:
-            found.append(current)
+            end = end_of(term, seen, self.last_valid) if term.timed else None
+            found.append(msgspec.structs.replace(current, end=end))
         return found
+
+    def _end(self, term: Term, state: State, j: int) -> int:
+        """Where an interval ends that row ``j`` is not in any more."""
+        if not term.timed:
+            return self.times[j]
+        natural = end_of(term, state, self.valid_before(j, self.base_valid))
+        assert natural is not None
+        return natural if term.kind == "event" else min(natural, self.times[j])
 
     def _interval(self, term: Term, state: tuple[int, ...], detecting: int) -> Interval:
         refs: tuple[Ref, ...] = (self.ref(detecting),)
+        if state[0] == BAND:
+            return Interval(state[1], state[1], None, float(state[2]), refs)
         if state[1] != self.times[detecting] and self.times[0] <= state[1]:
             first = bisect_left(self.times, state[1])
-            while term.kind == "threshold" and not term.sign * self.values[first] > term.limit:
+            while term.kind == "threshold" and not self._bad(term, self.times[first], self.values[first]):
                 first += 1
             refs = (self.ref(first), *refs)
         return Interval(state[1], self.times[detecting], None, self.values[detecting], refs)
-
-
-def _alarm(one: State, other: State) -> bool:
-    return (one is not None and one[0] == ALARM) or (other is not None and other[0] == ALARM)

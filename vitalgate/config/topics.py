@@ -58,11 +58,15 @@ WAVEFORMS = Topic("device.waveforms", "device", "Stored waveform blocks.")
 DEADLETTER = Topic("device.deadletter", "device", "What could not be accepted, with the reason and the original bytes.")
 BEATS = Topic("patient.beats", "patient", "Beats by recording, channel, algorithm and block; replaced whole.")
 FEATURES = Topic("patient.features", "patient", "Heart rate, HRV and rhythm events; replaced by window.")
-ALERTS = Topic("patient.alerts", "patient", "Alert events: raised, cleared, retracted.")
-ALERT_STATE = Topic("patient.alerts.state", "patient", "Current state of each open alert.", compacted=True)
+ALERTS = Topic("patient.alerts", "patient", "Alert events: raised, acknowledged, cleared, closed, …")
+ALERT_STATE = Topic("patient.alerts.state", "patient", "State of each alert that is not closed.", compacted=True)
 ALERT_MEMORY = Topic(
     "alerting.memory", "patient", "The alert engine's memory of each patient.", "internal", compacted=True
 )
+ALERT_COMMANDS = Topic(
+    "alerting.commands", "patient", "What people do with alerts: acknowledge, silence, comment.", "internal"
+)
+ALERT_REPLIES = Topic("alerting.replies", "patient", "The answer to each of these commands.", "internal")
 TICKS = Topic("patient.ticks", "partition", "Time, as records: one to every partition.", "internal")
 SETASIDE = Topic(
     "worker.setaside",
@@ -86,10 +90,17 @@ REGISTRY_ASSIGNMENTS = Topic(
 REGISTRY_PATIENTS = Topic(
     "registry.patients", "patient", "Patients: time zones, team, rule overrides.", compacted=True, partitions=1
 )
+REGISTRY_ROSTERS = Topic(
+    "registry.rosters", "team", "Rosters of care teams: who is told, and who next.", compacted=True, partitions=1
+)
+REGISTRY_COHORTS = Topic(
+    "registry.cohorts", "cohort", "Alert limits of groups of patients.", compacted=True, partitions=1
+)
 
 ALL: tuple[Topic, ...] = (
     RAW, SEQUENCES, VALIDATED, INPUTS, READINGS, WAVEFORMS, DEADLETTER, BEATS, FEATURES, ALERTS, ALERT_STATE,
-    ALERT_MEMORY, TICKS, AUDIT_INBOX, AUDIT, REGISTRY_DEVICES, REGISTRY_ASSIGNMENTS, REGISTRY_PATIENTS,
+    ALERT_MEMORY, ALERT_COMMANDS, ALERT_REPLIES, TICKS, AUDIT_INBOX, AUDIT, REGISTRY_DEVICES, REGISTRY_ASSIGNMENTS,
+    REGISTRY_PATIENTS, REGISTRY_ROSTERS, REGISTRY_COHORTS,
     SETASIDE,
 )  # fmt: skip
 

@@ -64,7 +64,9 @@ def problems(folder: Path) -> list[str]:
         if not path.is_file():
             found.append(f"{path} is missing; run `vitalgate schema export {folder}`")
         elif path.read_text(encoding="utf-8") != _text(schema):
-            found.append(f"{path} differs from the model; run `vitalgate schema export {folder}` and look at the change")
+            found.append(
+                f"{path} differs from the model; run `vitalgate schema export {folder}` and look at the change"
+            )
     released = folder / RELEASED
     for path in sorted(released.glob("*.schema.json")):
         old = json.loads(path.read_text(encoding="utf-8"))

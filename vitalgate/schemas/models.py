@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel
 
 from vitalgate.alerts.events import AlertEvent
+from vitalgate.alerts.roster import Cohort, Roster
 from vitalgate.audit.events import AuditRecord
 from vitalgate.config import topics
 from vitalgate.devices import public
@@ -22,4 +23,6 @@ MODELS: dict[str, type[BaseModel]] = {
     topics.REGISTRY_DEVICES.name: public.Device,
     topics.REGISTRY_ASSIGNMENTS.name: public.DeviceAssignments,
     topics.REGISTRY_PATIENTS.name: public.Patient,
+    topics.REGISTRY_ROSTERS.name: Roster,
+    topics.REGISTRY_COHORTS.name: Cohort,
 }
