@@ -194,7 +194,8 @@ class Edge:
     ) -> subprocess.CompletedProcess[str]:
         """`mosquitto_pub` as this device."""
         data = payload.encode() if isinstance(payload, str) else payload
-        command = [*self._client("mosquitto_pub", device, password), "-t", topic, "-q", "1", "-s", *options]
+        command = [*self._client("mosquitto_pub", device, password), "-t", topic, "-q", "1", *options]
+        command.append("-s" if data else "-n")
         done = subprocess.run(command, input=data, capture_output=True, timeout=20, check=False)
         return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
 
@@ -210,6 +211,13 @@ class Edge:
             yield subscriber
         finally:
             subscriber.close()
+
+    @contextlib.contextmanager
+    def sub_when_up(self, user: str, *filters: str, password: str = "") -> Iterator[Subscriber]:
+        """As `sub`, once a broker that was killed is back."""
+        until(lambda: self.pub(user, "nobody/listens", "", password=password).returncode == 0, 20, "the broker")
+        with self.sub(user, *filters, password=password) as subscriber:
+            yield subscriber
 
     def _client(self, program: str, user: str, password: str = "") -> list[str]:
         path = shutil.which(program)

@@ -278,6 +278,18 @@ def test_a_device_speaks_for_itself_only(edge: Edge) -> None:
     assert until(lambda: numbers(edge)) == [3]
 
 
+def test_with_a_clock_that_is_not_the_machine_s_no_time_is_told(make_edge: Callable[..., Edge]) -> None:
+    edge = make_edge(clock__source="kafka")
+    (device,) = edge.add_devices("t")
+    gateway = edge.run("gateway").ready()
+    with edge.sub(device, topics.device_topic(device, "down")) as got:
+        edge.pub(device, topics.device_topic(device, "status"), '{"state": "online"}')
+        until(lambda: gateway.metric("vitalgate_acked_total") == 1)
+        edge.pub(edge.settings.mqtt.username, topics.device_topic(device, "down"), '{"last": 1}')
+        until(got)
+        assert [text for _, _, text in got()] == ['{"last": 1}']
+
+
 @pytest.mark.parametrize("version", [mqtt.MQTTv311, mqtt.MQTTv5])
 def test_a_revoked_device_is_cut_at_once(edge: Edge, version: mqtt.MQTTProtocolVersion) -> None:
     (device,) = edge.add_devices("a")

@@ -1,7 +1,8 @@
-"""Add, list, show, assign, revoke devices; check what a device sends."""
+"""Add, list, show, assign, configure, revoke devices; check what a device sends."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -11,21 +12,42 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from vitalgate.cli._context import Failure, Misuse, json_option, print_json, settings
+from vitalgate.cli._device_configure import configure
 from vitalgate.cli._times import TIME
 
 if TYPE_CHECKING:
     from vitalgate.stream.enrolment import Outcome
 
+_PERSON = "vitalgate.device.person"
 LATER = "not applied yet: the registrar will do it when it runs (vitalgate status shows whether it does)"
 
 
 @click.group()
-def command() -> None:
+@click.option(
+    "--as",
+    "name",
+    metavar="NAME",
+    help="In whose name the change is made, for the audit; the operating system's user when left out.",
+)
+@click.pass_context
+def command(ctx: click.Context, name: str | None) -> None:  # fmt: skip
     """Devices: what kinds there are, who has which, and whether what they send is right."""
+    if name is not None and not (name.isprintable() and 0 < len(name) <= 100 and name == name.strip()):
+        raise Misuse(f"--as {name!r}: use 1 to 100 printable characters")
+    ctx.meta[_PERSON] = name
+
+
+def person() -> str:
+    """Who makes the change: `user:` and the name given with --as, or the operating system's."""
+    from vitalgate.storage.registry_user import user
+
+    name = click.get_current_context().meta.get(_PERSON)
+    return f"user:{name}" if name else user()
 
 
 @contextmanager
-def _failing() -> Iterator[None]:
+def failing() -> Iterator[None]:
+    """Faults of the registry and the broker as messages."""
     from vitalgate.gateway.dynsec import DynsecError
     from vitalgate.gateway.link import LinkDown
     from vitalgate.storage.errors import StorageError
@@ -35,6 +57,9 @@ def _failing() -> Iterator[None]:
         yield
     except (StorageError, LinkDown, DynsecError, EnrolmentError) as error:
         raise Failure(str(error)) from error
+
+
+command.add_command(configure)
 
 
 @command.command()
@@ -83,7 +108,7 @@ def add(
     """
     from vitalgate.stream import enrolment
 
-    with _failing():
+    with failing():
         if file is not None:
             if device_id is not None:
                 raise Misuse("--id and --from exclude each other: the file names the ids")
@@ -93,7 +118,7 @@ def add(
         else:
             attributes = {} if sample_rate is None else {"sample_rate": sample_rate}
             wanted = [enrolment.Wanted(device_id, kind, patient, serial, firmware, attributes)]
-        _tell(enrolment.add(settings().settings, wanted), as_json=as_json, many=file is not None)
+        _tell(enrolment.add(settings().settings, wanted, who=person()), as_json=as_json, many=file is not None)
 
 
 @command.command()
@@ -103,8 +128,8 @@ def password(device_id: str, as_json: bool) -> None:
     """Give a device a new password and print it, this once; its connection is cut."""
     from vitalgate.stream import enrolment
 
-    with _failing():
-        _tell(enrolment.new_credentials(settings().settings, device_id), as_json=as_json, many=False)
+    with failing():
+        _tell(enrolment.new_credentials(settings().settings, device_id, who=person()), as_json=as_json, many=False)
 
 
 def _tell(outcome: Outcome, *, as_json: bool, many: bool) -> None:
@@ -126,7 +151,7 @@ def list_(kind: str | None, patient: str | None, as_json: bool) -> None:
     """List the devices with who has them now."""
     from vitalgate.storage.registry import Registry
 
-    with _failing(), Registry(settings().settings.database) as registry:
+    with failing(), Registry(settings().settings.database) as registry:
         found = [
             device
             for device in registry.devices()
@@ -147,14 +172,15 @@ def list_(kind: str | None, patient: str | None, as_json: bool) -> None:
 @click.argument("device_id", metavar="ID")
 @json_option
 def show(device_id: str, as_json: bool) -> None:
-    """Show a device with all its assignments."""
+    """Show a device with its settings and all its assignments."""
     from vitalgate.storage.registry import Registry
 
-    with _failing(), Registry(settings().settings.database) as registry:
+    with failing(), Registry(settings().settings.database) as registry:
         found = registry.devices(device_id)
         if not found:
             raise Failure(f"no device {device_id!r}; `vitalgate device list` shows those there are")
         assignments = registry.assignments(device_id)
+        wished = registry.settings(device_id)
     device = found[0]
     document: dict[str, Any] = {
         "device_id": device.device_id,
@@ -165,6 +191,8 @@ def show(device_id: str, as_json: bool) -> None:
         **device.attributes,
         "created_at": _text(device.created_at),
         "revoked_at": _text(device.revoked_at),
+        "settings": dict(wished[0].settings) if wished else {},
+        "settings_revision": wished[0].revision if wished else 0,
         "assignments": [
             {"id": a.id, "patient": a.patient_id, "from": _text(a.start), "to": _text(a.stop)} for a in assignments
         ],
@@ -173,8 +201,10 @@ def show(device_id: str, as_json: bool) -> None:
         print_json(document)
         return
     for key, value in document.items():
-        if key != "assignments" and value not in (None, ""):
+        if key not in ("assignments", "settings", "settings_revision") and value not in (None, ""):
             click.echo(f"{key:<12} {value}")
+    for key, value in sorted(document["settings"].items()):
+        click.echo(f"setting      {key} = {json.dumps(value, ensure_ascii=False)}")
     for row in document["assignments"]:
         click.echo(f"assigned     {row['patient']} from {row['from']} to {row['to'] or 'now on'}")
 
@@ -199,7 +229,7 @@ def assign(
     if (patient is None) != nobody:
         raise Misuse("name --patient P, or --nobody")
     begin = start or datetime.now(UTC)
-    with _failing(), Registry(settings().settings.database) as registry:
+    with failing(), Registry(settings().settings.database, who=person()) as registry:
         change = registry.assign(device_id, patient, begin, stop)
         applied = registry.wait_applied(change.outbox, APPLY_S)
     moved = [
@@ -226,7 +256,7 @@ def revoke(device_ids: tuple[str, ...], as_json: bool) -> None:
     from vitalgate.storage.registry import Registry
     from vitalgate.stream.enrolment import APPLY_S
 
-    with _failing(), Registry(settings().settings.database) as registry:
+    with failing(), Registry(settings().settings.database, who=person()) as registry:
         changes = [registry.revoke(device_id) for device_id in device_ids]
         applied = registry.wait_applied(changes[-1].outbox, APPLY_S)
     if as_json:
@@ -262,7 +292,7 @@ def check(
     from vitalgate.stream.live_check import leaf_of, watch
 
     if device_id is not None:
-        with _failing():
+        with failing():
             _end(_watch(watch(settings().settings, device_id, kind, seconds), as_json=as_json))
     from vitalgate.devices import check as checks
     from vitalgate.devices.catalogue import UnknownName
@@ -291,8 +321,6 @@ def _end(wrong: bool) -> NoReturn:
 
 
 def _watch(found: Iterator[Any], *, as_json: bool) -> bool:
-    import json
-
     wrong = False
     for sighting in found:
         wrong = wrong or any(finding.level == "wrong" for finding in sighting.findings)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vitalgate.client.down import ClockEstimate, ClockFilter, DownError, Settings, TimeAnswer, read_down
 from vitalgate.client.outbox import MemoryOutbox, Outbox, OutboxFull, Stored
 from vitalgate.client.protocol import (
     Policy,
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from vitalgate.client.device import Device
 
 __all__ = [
-    "Device", "MemoryOutbox", "Outbox", "OutboxFull", "Policy", "Receipt", "ReceiptError", "Rejected", "Stored",
-    "Tracker", "declaration", "message", "read_receipt",
+    "ClockEstimate", "ClockFilter", "Device", "DownError", "MemoryOutbox", "Outbox", "OutboxFull", "Policy", "Receipt",
+    "ReceiptError", "Rejected", "Settings", "Stored", "TimeAnswer", "Tracker", "declaration", "message", "read_down",
+    "read_receipt",
 ]  # fmt: skip
 
 

@@ -12,9 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
-
+from vitalgate.client.connection import Connection, Identity
+from vitalgate.client.down import ClockEstimate, ClockFilter, DownError, Settings, TimeAnswer, read_down
 from vitalgate.client.outbox import MemoryOutbox, Outbox, OutboxError
 from vitalgate.client.protocol import (
     Key,
@@ -73,6 +72,8 @@ class Device:
         table already.
     on_receipt, on_down
         Called with every receipt, and with the payload of every message on the `down` topic.
+    on_settings
+        Called with the settings that the operator has given the device: after each connection, and when they change.
     firmware, serial
         Told in the status message at each connection.
 
@@ -100,6 +101,7 @@ class Device:
         on_rejected: Callable[[Rejected], None] | None = None,
         on_receipt: Callable[[Receipt], None] | None = None,
         on_down: Callable[[bytes], None] | None = None,
+        on_settings: Callable[[Settings], None] | None = None,
         client_id: str | None = None,
         firmware: str = "",
         serial: str = "",
@@ -109,20 +111,18 @@ class Device:
             raise DeviceError(f"the client id {client_id!r} must begin with the device id {device_id!r}")
         self.device_id = device_id
         self.outbox = Outbox(outbox) if isinstance(outbox, (str, Path)) else outbox or MemoryOutbox()
-        self._address = (host, port)
-        self._password = password
-        self._client_id = client_id or device_id
-        self._version = version
         self._max_message_bytes = max_message_bytes
-        self._tls = tls
         self._clock = clock
         self._encode = encode_json if encoding == "json" else encode_cbor
-        self._about = {key: value for key, value in (("firmware", firmware), ("serial", serial)) if value}
-        self._on_rejected, self._on_receipt, self._on_down = on_rejected, on_receipt, on_down
+        about = {key: value for key, value in (("firmware", firmware), ("serial", serial)) if value}
+        self._identity = Identity(host, port, device_id, password, client_id or device_id, version, tls, about)
+        self._on_rejected, self._on_receipt = on_rejected, on_receipt
+        self._on_down, self._on_settings = on_down, on_settings
+        self._clock_filter = ClockFilter()
+        self._clock_estimate: ClockEstimate | None = None
         self._tracker = Tracker(policy)
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._client: mqtt.Client | None = None
         self._connected = False
         self._closing = False
         self._lost = False
@@ -184,7 +184,7 @@ class Device:
 
     def send_status(self, state: str = "online", **fields: Any) -> Key:
         """Send a status message (battery, firmware, …) that is numbered and receipted like a measurement."""
-        return self.send("status", {"state": state, "time": timestamp(self._clock()), **self._about, **fields})
+        return self.send("status", {"state": state, "time": timestamp(self._clock()), **self._identity.about, **fields})
 
     def declare_lost(self, key: Key) -> bool:
         """Give a message up for good and say so; False when it is not in the outbox.
@@ -225,6 +225,15 @@ class Device:
     def connected(self) -> bool:
         """Whether there is a connection to the broker."""
         return self._connected
+
+    @property
+    def clock_estimate(self) -> ClockEstimate | None:
+        """How far the device's clock is off, from the server's answers to its status messages; None as yet unknown.
+
+        It is for the device to decide what to do with it. Times that it sends are taken as its clock's: the server
+        corrects them by the `sent_at` of each message.
+        """
+        return self._clock_estimate
 
     def wait_until_kept(self, timeout_s: float) -> bool:
         """Wait until every message has its receipt; False when the time ran out."""
@@ -273,22 +282,24 @@ class Device:
         while not self._closing:
             started = time.monotonic()
             self._lost = False
-            client = self._new_client()
+            connection = Connection(
+                self._identity, clock=self._clock, encode=self._encode, on_up=self._up, on_gone=self._gone,
+                on_message=self._arrived,
+            )  # fmt: skip
             try:
-                client.connect(*self._address, keepalive=30)
+                connection.open()
             except OSError as error:
                 log.info("no connection to the broker", extra={"device": self.device_id, "detail": str(error)})
             else:
-                client.loop_start()
-                self._serve(client)
-                client.loop_stop()
+                self._serve(connection)
+                connection.close()
             if time.monotonic() - started > 30:
                 wait = _RETRY_FIRST_S
             with self._changed:
                 self._changed.wait_for(lambda: self._closing, wait * random.uniform(0.5, 1.0))  # noqa: S311  no secret
             wait = min(_RETRY_CAP_S, wait * 2)
 
-    def _serve(self, client: mqtt.Client) -> None:
+    def _serve(self, connection: Connection) -> None:
         """Send what is due until the connection is lost or the device closes."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._connected or self._lost or self._closing, 10.0):
@@ -296,17 +307,16 @@ class Device:
             while not self._lost and not self._closing:
                 now = time.monotonic()
                 for key in self._tracker.due(now):
-                    if not self._publish(client, key, now):
+                    if not self._publish(connection, key, now):
                         break
                 due = self._tracker.next_due()
                 self._changed.wait(1.0 if due is None else min(1.0, max(0.001, due - time.monotonic())))
             self._connected = False
             self._tracker.disconnected()
         if not self._lost:
-            self._say(client, "offline")
-            client.disconnect()
+            connection.goodbye()
 
-    def _publish(self, client: mqtt.Client, key: Key, now: float) -> bool:
+    def _publish(self, connection: Connection, key: Key, now: float) -> bool:
         stored = self.outbox.get(key)
         if stored is None:
             self._tracker.forget(key)
@@ -315,59 +325,50 @@ class Device:
             leaf, payload = "status", declaration(*key, self._clock(), cbor=self._encode is encode_cbor)
         else:
             leaf, payload = stored.leaf, message(stored.body, *key, self._clock())
-        info = client.publish(self._topic(leaf), payload, qos=1)
-        if info.rc != mqtt.MQTT_ERR_SUCCESS:
+        if not connection.publish(leaf, payload):
             return False
         self._tracker.sent(key, now)
         return True
 
-    # --- paho's calls, on its thread --------------------------------------------------------------------------------
+    # --- the connection's calls, on its thread ----------------------------------------------------------------------
 
-    def _new_client(self) -> mqtt.Client:
-        version = mqtt.MQTTv5 if self._version == 5 else mqtt.MQTTv311
-        # A client for each connection: paho's own resending is not wanted, for it would send old `sent_at` again.
-        client = mqtt.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=self._client_id,
-            protocol=version,
-            reconnect_on_failure=False,
-            clean_session=True if version == mqtt.MQTTv311 else None,
-        )
-        client.username_pw_set(self.device_id, self._password)
-        if self._tls is not None:
-            client.tls_set_context(self._tls)
-        client.will_set(self._topic("status"), self._encode({"state": "offline"}), qos=1)
-        client.on_connect = self._accepted
-        client.on_disconnect = self._gone
-        client.on_message = self._arrived
-        return client
-
-    def _accepted(self, client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
-        if reason.is_failure:
-            log.error("the broker refused the device", extra={"device": self.device_id, "detail": str(reason)})
-            return  # the broker closes the connection, and `_gone` tells
-        client.subscribe([(self._topic("receipts"), 1), (self._topic("down"), 1)])
-        self._say(client, "online")
+    def _up(self) -> None:
         with self._changed:
             self._connected = True
             self._tracker.connected(time.monotonic())
             self._changed.notify_all()
 
-    def _gone(self, *_args: Any) -> None:
+    def _gone(self) -> None:
         with self._changed:
             self._connected = False
             self._lost = True
             self._changed.notify_all()
 
-    def _arrived(self, _client: mqtt.Client, _data: Any, incoming: mqtt.MQTTMessage) -> None:
-        if incoming.topic == self._topic("down"):
-            self._tell(self._on_down, incoming.payload)
+    def _arrived(self, leaf: str, payload: bytes) -> None:
+        if leaf == "down":
+            self._told(payload, self._clock())
             return
         try:
-            receipt = read_receipt(bytes(incoming.payload))
+            receipt = read_receipt(payload)
         except ReceiptError as error:
             log.warning("a receipt could not be read", extra={"device": self.device_id, "detail": str(error)})
             return
+        self._receipted(receipt)
+
+    def _told(self, payload: bytes, now: float) -> None:
+        """A message of the `down` topic."""
+        self._tell(self._on_down, payload)
+        try:
+            told = read_down(payload)
+        except DownError as error:  # an operator may send what is not ours to understand
+            log.info("a message was not understood", extra={"device": self.device_id, "detail": str(error)})
+            return
+        if isinstance(told, TimeAnswer):
+            self._clock_estimate = self._clock_filter.answer(told, now)
+        elif told is not None:
+            self._tell(self._on_settings, told)
+
+    def _receipted(self, receipt: Receipt) -> None:
         with self._changed:
             if self._closing:
                 return
@@ -393,13 +394,3 @@ class Device:
                 callback(what)
             except Exception:
                 log.exception("a callback of the device's owner failed", extra={"device": self.device_id})
-
-    def _say(self, client: mqtt.Client, state: str) -> None:
-        """Birth or farewell: not numbered, for only the latest matters."""
-        now = timestamp(self._clock())
-        client.publish(
-            self._topic("status"), self._encode({"state": state, "time": now, "sent_at": now, **self._about}), qos=1
-        )
-
-    def _topic(self, leaf: str) -> str:
-        return f"v1/devices/{self.device_id}/{leaf}"

@@ -132,6 +132,10 @@ class Device(_Record):
     credential_hash: str = Field(description="Salted hash of the password.")
     sample_rate: float | str | None = Field(None, description="Rate of its waveforms where blocks bear none, Hz.")
     revoked_at: datetime | None = Field(None, description="When it was revoked.")
+    settings: dict[str, str | int | float | bool] | None = Field(
+        None, description="What the operator wishes it to do; null where nothing was ever set."
+    )
+    settings_revision: int | None = Field(None, description="Rises with every change of the settings.")
     updated_at: datetime = Field(description="When this entry was made.")
     change: int = Field(description="Rises with every change of the registry.")
 

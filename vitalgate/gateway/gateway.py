@@ -1,7 +1,8 @@
 """MQTT to Kafka: take a device's message, hand it to Kafka, acknowledge it to the broker once Kafka has it.
 
 The promise is *kept means kept*: PUBACK goes out only after Kafka's acknowledgement (``acks=all``, idempotent), in
-the order of arrival, and only on the connection that the message came on. Nothing is decoded here.
+the order of arrival, and only on the connection that the message came on. Nothing is decoded here, but for the time in
+a status message, which is answered with ours.
 
 One thread does all of it: waits for the broker, lets paho read, hands over to Kafka, takes Kafka's delivery reports,
 acknowledges (librdkafka sends in threads of its own). What has been taken and not yet acknowledged by Kafka is bounded
@@ -27,6 +28,7 @@ from vitalgate.config.settings import Settings
 from vitalgate.gateway.address import Address, backoff, service_client_id
 from vitalgate.gateway.kafka_out import OVERSIZE_KEEP, Entry, Headers, KafkaOut
 from vitalgate.gateway.link import LARGEST_PACKET, Link, LinkDown, open_link
+from vitalgate.gateway.tell_time import Asked, answer, asked
 from vitalgate.telemetry import metrics
 from vitalgate.telemetry.health import Health
 
@@ -57,6 +59,8 @@ class _Session:
 
     def __init__(self) -> None:
         self.entries: deque[Entry] = deque()
+        self.asked: deque[tuple[Entry, str, Asked]] = deque()
+        """Status messages that want our time, with their devices, oldest first."""
 
     def acknowledge(self, link: Link) -> int:
         """Acknowledge every message up to the first that Kafka does not have yet; returns how many."""
@@ -69,6 +73,13 @@ class _Session:
         if mids:
             link.acknowledge(mids)
         return len(mids)
+
+    def answer(self, link: Link) -> None:
+        """Tell the time to devices whose status Kafka has; an answer that nobody waits for is not kept."""
+        asked = self.asked
+        while asked and asked[0][0].done:
+            _, device, what = asked.popleft()
+            link.publish(topics.device_topic(device, "down"), answer(what, time.time()), qos=0)
 
 
 class Gateway:
@@ -94,6 +105,7 @@ class Gateway:
         )
         share = f"$share/{broker.share_group}/{topics.MQTT_DEVICES}/+"
         self._filters = [f"{share}/{leaf}" for leaf in topics.MQTT_KINDS]
+        self._tells_time = settings.clock.source == "wall"
         self._retire = retire
         self._stop = threading.Event()
         self._link: Link | None = None
@@ -255,10 +267,11 @@ class Gateway:
         if at >= len(self._random):
             self._random, at = os.urandom(_RANDOM_BLOCK).hex(), 0
         self._random_at = at + 32
+        now_us = time.time_ns() // 1000
         headers: Headers = [
             *self._static,
             ("topic", name),
-            ("received_at", b"%d" % (time.time_ns() // 1000)),
+            ("received_at", b"%d" % now_us),
             ("trace", self._random[at : at + 32]),
         ]
         if message.retain:
@@ -268,6 +281,10 @@ class Gateway:
             headers.append(("oversize", b"%d" % length))
         entry = self._out.take(message.mid if message.qos else 0, len(payload))
         self._session.entries.append(entry)
+        if leaf == "status" and self._tells_time:
+            what = asked(payload, now_us / 1e6)
+            if what is not None:
+                self._session.asked.append((entry, key, what))
         self._counts[leaf] += 1
         self._out.produce(entry, payload, key, headers, self._stop.is_set)
 
@@ -294,6 +311,8 @@ class Gateway:
         count = self._session.acknowledge(link)
         if count:
             metrics.ACKED.inc(count)
+            if self._session.asked:
+                self._session.answer(link)
 
     def _drain(self) -> None:
         """Let Kafka finish what was taken, acknowledge it, leave; what is not acknowledged stays with the broker."""

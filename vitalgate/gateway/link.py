@@ -291,10 +291,10 @@ class Link:
             sock.setsockopt(socket.IPPROTO_TCP, cork, 0)
         self._socket()
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
-        """Hand over a message at QoS 1 (written by the next `step`); its packet identifier."""
+    def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> int:
+        """Hand over a message (written by the next `step`); its packet identifier."""
         self._socket()
-        return self._client.publish(topic, payload, qos=1, retain=retain).mid
+        return self._client.publish(topic, payload, qos=qos, retain=retain).mid
 
     def subscribe(self, filters: Sequence[str], *, qos: int = 1, live: bool = False, no_local: bool = False) -> None:
         """Ask for topics; `subscribed` and `refused` tell the answer.

@@ -18,18 +18,20 @@ CHANNEL = "registry"
 def tell_device(connection: Connection, device_id: str, schema: str) -> int:
     """Put a device as it now is into the outbox; returns the outbox id."""
     row = connection.execute(
-        "SELECT kind, state, serial, firmware, credential_hash, attributes, revoked_at, updated_at FROM devices"
-        " WHERE device_id = %s",
+        "SELECT kind, state, serial, firmware, credential_hash, attributes, revoked_at, d.updated_at, revision,"
+        " settings FROM devices d LEFT JOIN device_settings USING (device_id) WHERE device_id = %s",
         (device_id,),
     ).fetchone()
     assert row is not None
-    kind, state, serial, firmware, credential, attributes, revoked_at, updated_at = row
+    kind, state, serial, firmware, credential, attributes, revoked_at, updated_at, revision, settings = row
     value = {
         **attributes, "device": device_id, "kind": kind, "state": state, "serial": serial, "firmware": firmware,
         "credential_hash": credential, "updated_at": updated_at,
     }  # fmt: skip
     if revoked_at is not None:
         value["revoked_at"] = revoked_at
+    if revision is not None:
+        value |= {"settings": settings, "settings_revision": revision}
     return _tell(connection, schema, REGISTRY_DEVICES.name, device_id, value)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import TracebackType
@@ -18,10 +18,11 @@ import orjson
 import psycopg
 
 from vitalgate.config.settings import DatabaseSettings
-from vitalgate.storage import outbox
+from vitalgate.storage import outbox, registry_settings
 from vitalgate.storage.connect import Connection
 from vitalgate.storage.errors import StorageError
 from vitalgate.storage.outbox import CHANNEL
+from vitalgate.storage.registry_assignments import assign
 from vitalgate.storage.registry_records import (
     Assignment,
     Change,
@@ -31,18 +32,26 @@ from vitalgate.storage.registry_records import (
     Patient,
     Stretch,
     check_zone,
-    moved_stretches,
 )
+from vitalgate.storage.registry_settings import DeviceSettings, Value
+from vitalgate.storage.registry_user import user
 from vitalgate.storage.session import Session
 
 __all__ = ["CHANNEL", "Assignment", "Change", "Device", "NewDevice", "OutboxRow", "Patient", "Registry"]
 
 
 class Registry:
-    """One connection; for one thread at a time."""
+    """One connection; for one thread at a time.
 
-    def __init__(self, database: DatabaseSettings) -> None:
+    Parameters
+    ----------
+    who
+        In whose name changes are made, for the audit; whoever runs this process when left out.
+    """
+
+    def __init__(self, database: DatabaseSettings, *, who: str | None = None) -> None:
         self._schema = database.db_schema
+        self._who = who or user()
         self._session = Session(database, "registry")
 
     def __enter__(self) -> Registry:
@@ -61,6 +70,7 @@ class Registry:
         try:
             with self._session.transaction() as connection:
                 connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 2))", (self._schema,))
+                connection.execute("SELECT set_config('vitalgate.who', %s, true)", (self._who,))
                 yield connection
         except psycopg.errors.ForeignKeyViolation as error:
             raise StorageError(_not_known(error)) from error
@@ -161,10 +171,11 @@ class Registry:
                 )  # fmt: skip
                 if not done.rowcount:
                     raise StorageError(f"device {device.device_id!r} exists already; revoke it first to add it anew")
+                registry_settings.clear(connection, device.device_id)
                 newest = outbox.tell_device(connection, device.device_id, self._schema)
                 if device.patient is not None:
                     start = device.since or datetime.now(UTC)
-                    moved += self._assign(connection, device.device_id, device.patient, start, None)
+                    moved += assign(connection, device.device_id, device.patient, start, None)
                     newest = outbox.tell_assignments(connection, device.device_id, self._schema)
         return Change(newest, moved)
 
@@ -190,6 +201,25 @@ class Registry:
             if not done.rowcount:
                 raise StorageError(f"no active device {device_id!r}; `vitalgate device list` shows those there are")
             return Change(outbox.tell_device(connection, device_id, self._schema))
+
+    def configure(self, device_id: str, wanted: Mapping[str, Value], unset: Collection[str] = ()) -> Change:
+        """Set and unset settings of an active device; nothing happens when they are so already."""
+        with self._change() as connection:
+            state = connection.execute("SELECT state FROM devices WHERE device_id = %s", (device_id,)).fetchone()
+            if state != ("active",):
+                raise StorageError(f"no active device {device_id!r}; `vitalgate device list` shows those there are")
+            found = registry_settings.read(connection, device_id)
+            before = found[0].settings if found else {}
+            after = registry_settings.changed(before, wanted, unset)
+            if orjson.dumps(after, option=orjson.OPT_SORT_KEYS) == orjson.dumps(before, option=orjson.OPT_SORT_KEYS):
+                return Change(None)
+            registry_settings.write(connection, device_id, after)
+            return Change(outbox.tell_device(connection, device_id, self._schema))
+
+    def settings(self, device_id: str | None = None) -> list[DeviceSettings]:
+        """Of all devices that have had settings, or of the one."""
+        with self._session.transaction() as connection:
+            return registry_settings.read(connection, device_id)
 
     def devices(self, device_id: str | None = None) -> list[Device]:
         """All devices, or the one."""
@@ -226,7 +256,7 @@ class Registry:
         with self._change() as connection:
             if connection.execute("SELECT FROM devices WHERE device_id = %s FOR UPDATE", (device_id,)).rowcount == 0:
                 raise StorageError(f"no device {device_id!r}; add it with `vitalgate device add`")
-            moved = self._assign(connection, device_id, patient_id, start, stop)
+            moved = assign(connection, device_id, patient_id, start, stop)
             return Change(outbox.tell_assignments(connection, device_id, self._schema), moved)
 
     def assignments(self, device_id: str | None = None, patient_id: str | None = None) -> list[Assignment]:
@@ -242,42 +272,20 @@ class Registry:
             ).fetchall()
         return [Assignment(*row) for row in rows]
 
-    def _assign(
-        self, connection: Connection, device_id: str, patient_id: str | None, start: datetime, stop: datetime | None
-    ) -> list[Stretch]:
-        if stop is not None and stop <= start:
-            raise StorageError(f"the assignment ends at {stop.isoformat()}, not after its start {start.isoformat()}")
-        before = connection.execute(
-            "DELETE FROM assignments WHERE device_id = %s AND during && tstzrange(%s, %s)"
-            " RETURNING patient_id, lower(during), upper(during)",
-            (device_id, start, stop),
-        ).fetchall()
-        pieces: list[tuple[str, datetime, datetime | None]] = []
-        for patient, low, high in before:
-            if low < start:
-                pieces.append((patient, low, start))
-            if stop is not None and (high is None or stop < high):
-                pieces.append((patient, stop, high))
-        if patient_id is not None:
-            pieces.append((patient_id, start, stop))
-        for patient, low, high in pieces:
-            connection.execute(
-                "INSERT INTO assignments (device_id, patient_id, during) VALUES (%s, %s, tstzrange(%s, %s))",
-                (device_id, patient, low, high),
-            )
-        return moved_stretches(device_id, patient_id, start, stop, sorted(before, key=lambda row: row[1]))
-
     # --- outbox -----------------------------------------------------------------------------------------------------
 
     def outbox(self, limit: int = 1000) -> list[OutboxRow]:
         """Changes that have not been applied yet, oldest first."""
         with self._session.transaction() as connection:
             rows = connection.execute(
-                "SELECT id, topic, key, value, created_at FROM registry_outbox WHERE applied_at IS NULL"
+                "SELECT id, topic, key, value, created_at, who FROM registry_outbox WHERE applied_at IS NULL"
                 " ORDER BY id LIMIT %s",
                 (limit,),
             ).fetchall()
-        return [OutboxRow(n, topic, key, orjson.dumps({**value, "change": n}), at) for n, topic, key, value, at in rows]
+        return [
+            OutboxRow(n, topic, key, orjson.dumps({**value, "change": n}), *rest)
+            for n, topic, key, value, *rest in rows
+        ]
 
     def previous(self, rows: Sequence[OutboxRow]) -> dict[int, dict[str, Any]]:
         """What the change before each of these said of the same device or patient, by the row's id.

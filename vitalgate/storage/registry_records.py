@@ -103,6 +103,8 @@ class OutboxRow:
     value: bytes
     """JSON."""
     created_at: datetime
+    who: str = "registry"
+    """Who made it, such as `user:anna`."""
 
 
 @dataclass(frozen=True)

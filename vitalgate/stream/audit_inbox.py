@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import socket
 import uuid
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from confluent_kafka import Producer
 from vitalgate.config import topics
 from vitalgate.config.settings import KafkaSettings
 from vitalgate.config.topics import full
+from vitalgate.storage.registry_user import user
 from vitalgate.stream.errors import NotDeliveredError
 from vitalgate.stream.headers import headers
 from vitalgate.stream.producer import configuration
@@ -108,11 +108,3 @@ def audit_body(
         "detail": dict(detail),
     }
     return orjson.dumps(body)
-
-
-def user() -> str:
-    """Who runs a command."""
-    try:
-        return f"user:{getpass.getuser()}"
-    except (KeyError, OSError):  # a container's user without a name
-        return "user:unknown"

@@ -94,8 +94,10 @@ def check(wanted: Sequence[Wanted]) -> None:
             raise EnrolmentError(str(error)) from error
 
 
-def add(settings: Settings, wanted: Sequence[Wanted], *, apply_s: float = APPLY_S) -> Outcome:
+def add(settings: Settings, wanted: Sequence[Wanted], *, apply_s: float = APPLY_S, who: str | None = None) -> Outcome:
     """Add devices, all or none, with a random password each, and wait up to `apply_s` for the registrar.
+
+    `who` is for the audit: in whose name; whoever runs this when left out.
 
     Raises
     ------
@@ -121,16 +123,16 @@ def add(settings: Settings, wanted: Sequence[Wanted], *, apply_s: float = APPLY_
         )
         for device, told in zip(wanted, enrolled, strict=True)
     ]
-    with _broker(settings) as broker, Registry(settings.database) as registry:
+    with _broker(settings) as broker, Registry(settings.database, who=who) as registry:
         change = registry.add_devices(new)
         _admit(broker, enrolled)
         return Outcome(enrolled, registry.wait_applied(change.outbox, apply_s))
 
 
-def new_credentials(settings: Settings, device_id: str) -> Outcome:
+def new_credentials(settings: Settings, device_id: str, *, who: str | None = None) -> Outcome:
     """Give a device another password; its connection is cut. Raises as `add`."""
     told = Enrolled(device_id, device_id, new_password())
-    with _broker(settings) as broker, Registry(settings.database) as registry:
+    with _broker(settings) as broker, Registry(settings.database, who=who) as registry:
         change = registry.set_credentials(device_id, hash_password(told.password))
         _admit(broker, [told])
         return Outcome([told], registry.wait_applied(change.outbox, APPLY_S))

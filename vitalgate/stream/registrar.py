@@ -17,14 +17,16 @@ import orjson
 
 from vitalgate.config.loading import read_secret
 from vitalgate.config.settings import Settings
-from vitalgate.config.topics import REGISTRY_DEVICES
+from vitalgate.config.topics import REGISTRY_DEVICES, device_topic
 from vitalgate.gateway import dynsec
-from vitalgate.gateway.address import backoff
+from vitalgate.gateway.address import Address, backoff, service_client_id
 from vitalgate.gateway.broker_watch import BrokerWatch
 from vitalgate.gateway.confirmed import ConfirmedProducer, NotDelivered
 from vitalgate.gateway.dynsec import Dynsec, DynsecError
 from vitalgate.gateway.link import LinkDown
+from vitalgate.gateway.publisher import Outgoing, Publisher
 from vitalgate.gateway.reconcile import plan
+from vitalgate.gateway.tell_settings import settings_payload
 from vitalgate.gateway.ticks import Ticker
 from vitalgate.storage.connect import Connection, connect
 from vitalgate.storage.errors import StorageError, transient
@@ -39,6 +41,7 @@ log = logging.getLogger(__name__)
 #: Outbox rows taken at once.
 BATCH = 500
 POLL_S = 1.0
+SETTINGS_S = 10.0
 #: Faults that pass: the same is tried again after a pause.
 TRANSIENT = (LinkDown, DynsecError, NotDelivered, StorageError)
 
@@ -55,6 +58,13 @@ class Registrar:
         self._ticker = Ticker(settings.kafka, settings.alerting.tick_s) if wall else None
         self._producer = ConfirmedProducer(settings.kafka, "vg-registrar")
         self._mover = Mover(settings, self._moved)
+        # The administrator may not speak to devices; the gateway's user may.
+        speaker = read_secret(mqtt.password_file, "gateway's MQTT password (mqtt.password_file)")
+        name = service_client_id("vg-registrar-down", speaker)
+        self._unsaid = threading.Event()
+        self._down = Publisher(
+            Address(mqtt.host, mqtt.port, name, mqtt.username, speaker, clean=True), on_connect=self._unsaid.set
+        )
         self._stop = threading.Event()
         self._trouble: str | None = "has not reconciled the broker with the registry yet"
         self._published = 0
@@ -73,6 +83,7 @@ class Registrar:
         if self._ticker is not None:
             self._ticker.start()
         self._mover.start()
+        self._down.start()
         waits = backoff(0.2, 5.0)
         try:
             while not self._stop.is_set():
@@ -89,6 +100,7 @@ class Registrar:
         finally:
             self._watch.stop()
             self._mover.stop()
+            self._down.close()
             if self._ticker is not None:
                 self._ticker.stop()
             self._producer.close()
@@ -143,6 +155,7 @@ class Registrar:
         with connect(self._settings.database, "registrar-listen", autocommit=True) as listener:
             listener.execute(f"LISTEN {CHANNEL}")
             while not self._stop.is_set():
+                self._say_all(registry)
                 moving = self._mover.rows()
                 rows = registry.outbox(BATCH + len(moving))
                 todo = [row for row in rows if row.id not in moving]
@@ -157,6 +170,7 @@ class Registrar:
         """Broker first, so that a revoked device is cut even while Kafka is away."""
         before = registry.previous(rows)
         self._tell_broker(broker, rows, before)
+        self._tell_devices(rows)
         fresh = [row for row in rows if row.id > self._published]
         if fresh:
             records = [registry_record(row) for row in fresh]
@@ -188,6 +202,39 @@ class Registrar:
         for command, error in zip(todo, broker.run(todo), strict=True):
             if error is not None and "not found" not in error.lower():
                 raise DynsecError(f"{command['command']} {command['username']}: {error}")
+
+    def _say_all(self, registry: Registry) -> None:
+        """After each connection: the broker may have lost what it retained."""
+        if self._unsaid.is_set():
+            self._unsaid.clear()
+            found = registry.settings()
+            self._down.publish(
+                [_settings_message(one.device_id, one.revision, one.settings if one.active else None) for one in found]
+            )
+            if found:
+                log.info("device settings asserted", extra={"devices": len(found)})
+
+    def _tell_devices(self, rows: Sequence[OutboxRow]) -> None:
+        """Devices whose settings a change may be about find them on their topic; a revoked one finds nothing."""
+        latest = {row.key: orjson.loads(row.value) for row in rows if row.topic == REGISTRY_DEVICES.name}
+        messages = [
+            _settings_message(key, told["settings_revision"], told["settings"] if told["state"] == "active" else None)
+            for key, told in latest.items()
+            if "settings_revision" in told
+        ]
+        if not messages:
+            return
+        if not self._down.connected or self._down.outstanding() > BATCH:
+            raise LinkDown("device settings wait for the broker")
+        self._down.publish(messages)
+        if not self._down.flush(SETTINGS_S):
+            raise LinkDown(f"the broker did not acknowledge device settings within {SETTINGS_S:g} s")
+
+
+def _settings_message(device: str, revision: int, settings: Mapping[str, Any] | None) -> Outgoing:
+    """The retained message of a device's settings; None takes it away."""
+    body = b"" if settings is None else settings_payload(revision, settings)
+    return Outgoing(device_topic(device, "down"), body, retain=True)
 
 
 def _wait(listener: Connection) -> None:

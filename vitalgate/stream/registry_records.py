@@ -44,7 +44,7 @@ def audit_record(row: OutboxRow, before: dict[str, Any] | None) -> Record | None
     event_id = str(uuid.uuid5(EVENTS, f"{row.topic}:{row.id}"))
     entity = ("patient" if row.topic == topics.REGISTRY_PATIENTS.name else "device", row.key)
     detail = {"change": row.id, **detail}
-    value = audit_body(event_id, "registry", action, entity, row.created_at, "registrar", detail)
+    value = audit_body(event_id, row.who, action, entity, row.created_at, "registrar", detail)
     return Record(topics.AUDIT_INBOX, None, value, message_id("audit", event_id), trace=event_id.replace("-", ""))
 
 
@@ -62,4 +62,15 @@ def _action(row: OutboxRow, now: dict[str, Any], was: dict[str, Any]) -> tuple[s
         return "device.revoked", {"kind": now["kind"]}
     if not was or was.get("state") == "revoked":
         return "device.added", {"kind": now["kind"]}
+    if set(changed) <= {"settings", "settings_revision"}:
+        return "device.configured", _settings_change(now, was)
     return "device.changed", {"changed": changed}
+
+
+def _settings_change(now: dict[str, Any], was: dict[str, Any]) -> dict[str, Any]:
+    after, before = now.get("settings", {}), was.get("settings", {})
+    return {
+        "revision": now.get("settings_revision"),
+        "set": {key: value for key, value in after.items() if key not in before or before[key] != value},
+        "unset": sorted(before.keys() - after.keys()),
+    }

@@ -22,8 +22,9 @@ from vitalgate.signal import beats as detector
 from vitalgate.storage.moves import items
 from vitalgate.storage.publics import micros
 from vitalgate.storage.registry import Assignment, Registry
+from vitalgate.storage.registry_user import user
 from vitalgate.stream.analysis_features import ALGORITHM, ALGORITHM_VERSION
-from vitalgate.stream.audit_inbox import audit_body, user
+from vitalgate.stream.audit_inbox import audit_body
 from vitalgate.stream.outputs import inputs
 
 #: What each choice runs again. Features are made from beats, so both ECG algorithms take the waveforms.
