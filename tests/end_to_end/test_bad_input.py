@@ -25,7 +25,7 @@ from vitalgate.local.stack import Stack
 from vitalgate.storage.connect import Connection, connect
 from vitalgate.storage.registry import Registry
 from vitalgate.stream import enrolment
-from vitalgate.stream.faust_app import group
+from vitalgate.stream.groups import group
 from vitalgate.stream.workers import WORKERS, make_worker
 
 MESSAGES = 10_000

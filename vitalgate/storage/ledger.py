@@ -109,8 +109,19 @@ def read(database: DatabaseSettings) -> Ledger:
 def high_water(database: DatabaseSettings, topic: str) -> dict[int, int]:
     """The last raw offset applied, by partition of this (full) topic. Raises TransientDatabaseError."""
     with transient(), connect(database, "ledger") as connection:
+        # From the index, partition by partition: the ledger is long, the partitions are few.
         found = connection.execute(
-            "SELECT partition, max(last_offset) FROM ledger WHERE topic = %s GROUP BY partition", (topic,)
+            """
+            WITH RECURSIVE last AS (
+                (SELECT partition, last_offset FROM ledger WHERE topic = %(topic)s
+                 ORDER BY partition DESC, last_offset DESC LIMIT 1)
+                UNION ALL
+                SELECT below.* FROM last CROSS JOIN LATERAL (
+                    SELECT partition, last_offset FROM ledger WHERE topic = %(topic)s AND partition < last.partition
+                    ORDER BY partition DESC, last_offset DESC LIMIT 1) AS below)
+            SELECT partition, last_offset FROM last
+            """,
+            {"topic": topic},
         ).fetchall()
     return dict(found)
 

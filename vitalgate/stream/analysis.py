@@ -2,7 +2,7 @@
 
 Thin over `analysis_core`. An input is acknowledged when what it made final is published. After a restart the last
 stretch of inputs is read back into memory (`analysis.lookback_s`), with what had been published of it; samples older
-than that are read from the database when a late one makes an old block due.
+than that are read from the database when a late one makes an old block due, as soon as the recorder has stored them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from vitalgate.stream import lookback
 from vitalgate.stream.analysis_core import AnalysisCore, BeatsResult, Job
 from vitalgate.stream.analysis_features import ALGORITHM, ALGORITHM_VERSION, HRV_BLOCKS, FeatureResult
 from vitalgate.stream.analysis_history import History
-from vitalgate.stream.analysis_line import Packet
+from vitalgate.stream.analysis_line import Key, Packet
 from vitalgate.stream.analysis_records import beats_document, feature_document, message_id, read_beats, read_feature
 from vitalgate.stream.errors import TransientError
-from vitalgate.stream.faust_app import group
+from vitalgate.stream.groups import group
 from vitalgate.stream.headers import headers
+from vitalgate.stream.recorded import Ends, Recorded
 from vitalgate.stream.registry_view import RegistryView
 from vitalgate.stream.worker import Context, Record, Worker
 from vitalgate.telemetry import metrics
@@ -55,14 +56,17 @@ class Analysis(Worker):
         self.registry = getattr(self, "registry", None) or RegistryView(context.settings.kafka)
         await self.registry.ready()
         self.history = History(context.settings.database, self.registry)
+        self.recorded = Recorded(context.settings)
         self.core = AnalysisCore()
         self.partial: dict[int, bool] = {}
         self.stale = False
         self.history_again = 0.0
+        self.awaited: dict[Key, Ends] = {}
+        """How far the recorder has to be before old samples of a line are read."""
 
     async def on_assigned(self, partitions: frozenset[int]) -> None:
         """Read back the last stretch of inputs, and what had been published of it."""
-        self.core, self.partial, self.stale = AnalysisCore(), {}, False
+        self.core, self.partial, self.stale, self.awaited = AnalysisCore(), {}, False, {}
         kafka = self.context.settings.kafka
         ends = await lookback.committed(kafka, group(self.context.settings, self.name), topics.INPUTS, partitions)
         for partition in sorted(partitions):
@@ -134,6 +138,7 @@ class Analysis(Worker):
 
     async def _publish_due(self) -> None:
         self.stale = True
+        self.recorded.begin_round()
         jobs: list[tuple[Job, list[Packet]]] = []
         for job in self.core.jobs():
             further: list[Packet] = []
@@ -153,17 +158,27 @@ class Analysis(Worker):
     async def _work_out(self, jobs: list[tuple[Job, list[Packet]]]) -> None:
         if jobs:
             await asyncio.sleep(0)  # heartbeats go on while a backlog is worked off
+            for job, _ in jobs:
+                self.awaited.pop(job.key, None)  # packets may leave memory now
             await self._publish(*self.core.run_together(jobs))
 
     async def _history(self, job: Job) -> list[Packet] | None:
         if time.monotonic() < self.history_again:
             return None
         try:
-            return await asyncio.to_thread(self.history.read, job.key, job.first, job.stop)
+            return await asyncio.to_thread(self._read_stored, job)
         except TransientError as error:
             self.history_again = time.monotonic() + _HISTORY_PAUSE_S
             log.warning("older samples cannot be read now; asked again", extra={"error": str(error)})
             return None
+
+    def _read_stored(self, job: Job) -> list[Packet] | None:
+        """Samples from the database; None while not all that has left memory is there."""
+        if job.key not in self.awaited:
+            self.awaited[job.key] = self.recorded.ends()
+        if not self.recorded.covers(self.awaited[job.key]):
+            return None
+        return self.history.read(job.key, job.first, job.stop)
 
     async def _publish(self, beats: list[BeatsResult], features: list[FeatureResult]) -> None:
         produce = self.context.producer.produce

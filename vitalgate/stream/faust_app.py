@@ -22,6 +22,7 @@ from faust.types.tuples import ConsumerMessage
 
 from vitalgate.config.settings import Settings
 from vitalgate.config.topics import full
+from vitalgate.stream.groups import group
 from vitalgate.stream.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -135,11 +136,6 @@ class _NoTables(TableManager):
     async def on_start(self) -> None:
         await self._update_channels()
         await self.recovery.start()
-
-
-def group(settings: Settings, name: str) -> str:
-    """Kafka consumer group of a worker."""
-    return f"{settings.kafka.prefix}vitalgate-{name}"
 
 
 def make_app(worker: Worker, settings: Settings, slot: str) -> AppT:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -146,6 +146,30 @@ async def end_offset(kafka: KafkaSettings, topic: Topic, partition: int) -> int:
     return await asyncio.to_thread(ask)
 
 
+def ends(kafka: KafkaSettings, topic: Topic) -> dict[int, int]:
+    """The end offset of every partition that holds or held records, blocking.
+
+    Raises
+    ------
+    TransientError
+        When Kafka does not answer, or has not the topic.
+    """
+    name = full(topic, kafka)
+    consumer = Consumer(reader_configuration(kafka))
+    try:
+        found = consumer.list_topics(name, timeout=_ANSWER_S).topics[name]
+        if found.error is not None:
+            raise TransientError(f"{name}: {found.error}; create the topics (`vitalgate topics create`)")
+        highs = {
+            partition: _bounds(consumer, TopicPartition(name, partition), kafka)[1] for partition in found.partitions
+        }
+    except KafkaException as error:
+        raise _away(kafka, error) from error
+    finally:
+        consumer.close()
+    return {partition: high for partition, high in highs.items() if high > 0}
+
+
 def fetch(kafka: KafkaSettings, topic: Topic, partition: int, offset: int) -> bytes | None:
     """Value of one record, blocking; None when it is no longer kept or Kafka does not answer within seconds."""
     consumer = Consumer(reader_configuration(kafka))
@@ -177,19 +201,20 @@ async def committed(
     TransientError
         When Kafka does not answer.
     """
+    return await asyncio.to_thread(committed_now, kafka, group, topic, partitions)
 
-    def ask() -> dict[int, int | None]:
-        consumer = Consumer(reader_configuration(kafka) | {"group.id": group})
-        try:
-            asked = [TopicPartition(full(topic, kafka), partition) for partition in sorted(partitions)]
-            found = consumer.committed(asked, timeout=_ANSWER_S)
-            return {tp.partition: tp.offset if tp.offset >= 0 else None for tp in found}
-        except KafkaException as error:
-            raise _away(kafka, error) from error
-        finally:
-            consumer.close()
 
-    return await asyncio.to_thread(ask)
+def committed_now(kafka: KafkaSettings, group: str, topic: Topic, partitions: Iterable[int]) -> dict[int, int | None]:
+    """As `committed`, blocking."""
+    consumer = Consumer(reader_configuration(kafka) | {"group.id": group})
+    try:
+        asked = [TopicPartition(full(topic, kafka), partition) for partition in sorted(partitions)]
+        found = consumer.committed(asked, timeout=_ANSWER_S)
+        return {tp.partition: tp.offset if tp.offset >= 0 else None for tp in found}
+    except KafkaException as error:
+        raise _away(kafka, error) from error
+    finally:
+        consumer.close()
 
 
 def to_record(message: Message, name: str) -> Record:

@@ -1,9 +1,10 @@
 """Data follows an assignment: what was claimed or corrected is sent on patient.inputs again, to and from the patients.
 
 For every stretch whose patient changed, the stored items go out as `remove` for the former patient and `add` for the
-present one. That is done when the recorder has stored all that intake may have handed out by the former assignments:
-everything that was in device.raw a moment after the new ones were published. A move that was interrupted is done again
-from its beginning; the same items twice change nothing.
+present one. That is done when intake has handed out, and the recorder has stored, all that may have gone by the former
+assignments: everything that was in device.raw a moment after the new ones were published. Intake commits an offset when
+Kafka has all that came of it, so nothing of the former patient's comes after the `remove`. A move that was
+interrupted is done again from its beginning; the same items twice change nothing.
 """
 
 from __future__ import annotations
@@ -29,8 +30,11 @@ from vitalgate.storage.errors import StorageError
 from vitalgate.storage.ledger import high_water
 from vitalgate.storage.registry import OutboxRow
 from vitalgate.stream.audit_inbox import audit_body
+from vitalgate.stream.errors import TransientError
+from vitalgate.stream.groups import group
 from vitalgate.stream.headers import content_id
-from vitalgate.stream.registry_records import EVENTS, message_id
+from vitalgate.stream.lookback import committed_now
+from vitalgate.stream.registry_records import EVENTS
 from vitalgate.stream.stretches import Stretch, changed
 from vitalgate.telemetry import metrics
 
@@ -53,7 +57,7 @@ class Move:
     since: float
     """When the new assignments were published, by the monotonic clock."""
     ends: dict[int, int] | None = None
-    """End offsets of device.raw that the recorder has to reach."""
+    """End offsets of device.raw that intake and the recorder have to reach."""
 
 
 @dataclass
@@ -143,13 +147,13 @@ class Mover:
                 if waiting:
                     waits = backoff(0.2, 5.0)
                     self._stop.wait(_POLL_S)
-            except (StorageError, NotDelivered) as error:
+            except (StorageError, NotDelivered, TransientError) as error:
                 metrics.RETRIES.labels("mover").inc()
                 log.warning("data has to wait for its move", extra={"detail": str(error)})
                 self._stop.wait(next(waits))
 
     def _ready(self, move: Move) -> bool:
-        """Whether everything handed out by the former assignments is stored."""
+        """Whether everything that went by the former assignments is handed out and stored."""
         if move.ends is None:
             if time.monotonic() - move.since < GRACE_S:
                 return False
@@ -157,7 +161,11 @@ class Mover:
         if not move.ends:
             return True
         marks = high_water(self._settings.database, self._raw)
-        return all(marks.get(partition, -1) >= end - 1 for partition, end in move.ends.items())
+        if any(marks.get(partition, -1) < end - 1 for partition, end in move.ends.items()):
+            return False
+        kafka = self._settings.kafka
+        handed = committed_now(kafka, group(self._settings, "intake"), topics.RAW, move.ends)
+        return all((handed.get(partition) or 0) >= end for partition, end in move.ends.items())
 
     def _carry_out(self, move: Move) -> None:
         for place, stretch in enumerate(move.stretches):
@@ -207,4 +215,4 @@ def _event(move: Move, place: int, stretch: Stretch, moved: Moved) -> Record:
         "before": stretch.before, "after": stretch.after, "removed": moved.removed, "added": moved.added,
     }  # fmt: skip
     value = audit_body(event_id, "registry", action, ("device", move.device), datetime.now(UTC), "registrar", detail)
-    return Record(topics.AUDIT_INBOX, None, value, message_id("audit", event_id), event_id.replace("-", ""))
+    return Record(topics.AUDIT_INBOX, None, value, content_id("audit", event_id), event_id.replace("-", ""))
