@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 import time
@@ -11,8 +12,9 @@ from pathlib import Path
 import paho.mqtt.client as paho
 import pytest
 
+from vitalgate.config.broker_users import password_key
 from vitalgate.config.settings import MqttSettings
-from vitalgate.local.mosquitto import hashed_password
+from vitalgate.local.mosquitto import new_user
 
 
 class Client:
@@ -152,8 +154,9 @@ def test_a_wrong_password_is_refused(mqtt_broker: MqttSettings) -> None:
     assert Client(mqtt_broker, mqtt_broker.username, "guess", client_id="guess").answer == "Not authorized"
 
 
-def test_the_same_password_and_salt_give_the_same_hash() -> None:
-    first = hashed_password("secret", b"0123456789ab")
-    assert first == hashed_password("secret", b"0123456789ab")
-    assert first["password"] != hashed_password("secret", b"0123456789ac")["password"]
-    assert hashed_password("secret") != hashed_password("secret")
+def test_a_password_is_hashed_with_a_salt_of_its_own() -> None:
+    first, second = (new_user("u", "secret", "gateway") for _ in range(2))
+    assert first["salt"] != second["salt"]
+    assert first["password"] != second["password"]
+    salt = base64.b64decode(str(first["salt"]))
+    assert first["password"] == password_key("secret", salt, int(str(first["iterations"])))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from vitalgate.config.settings import KafkaSettings
+from vitalgate.config.topics import Topic
 
 MAX_RECORD_BYTES: Final = 4 * 1024 * 1024
 """Largest record; the brokers are configured for the same."""
@@ -22,3 +23,8 @@ def producer_options(kafka: KafkaSettings, client_id: str) -> dict[str, Any]:
         "compression.type": "lz4",
         "message.max.bytes": MAX_RECORD_BYTES,
     }
+
+
+def schema_headers(topic: Topic) -> list[tuple[str, bytes]]:
+    """The headers that say what a record is: every record of ours begins with them."""
+    return [("schema", topic.name.encode()), ("schema_version", b"1")]

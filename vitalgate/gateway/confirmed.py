@@ -10,7 +10,7 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from vitalgate.config import topics
-from vitalgate.config.kafka_client import producer_options
+from vitalgate.config.kafka_client import producer_options, schema_headers
 from vitalgate.config.settings import KafkaSettings
 
 Headers = list[tuple[str, str | bytes | None]]
@@ -62,11 +62,7 @@ class ConfirmedProducer:
                 failed.append(f"{message.topic()}: {error}")
 
         for record in records:
-            headers: Headers = [
-                ("schema", record.topic.name.encode()),
-                ("schema_version", b"1"),
-                ("message_id", record.message_id.encode()),
-            ]
+            headers: Headers = [*schema_headers(record.topic), ("message_id", record.message_id.encode())]
             if record.trace:
                 headers.append(("trace", record.trace.encode()))
             self._produce(record, headers, delivered)

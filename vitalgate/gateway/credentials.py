@@ -7,18 +7,16 @@ registry, and every device goes on with the password it has (``docs/decisions/00
 from __future__ import annotations
 
 import base64
-import hashlib
 import secrets
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from vitalgate.gateway.dynsec import DEVICE_ROLE
+from vitalgate.config.broker_users import DEVICE_ROLE, password_key, user_entry
 
 #: What Mosquitto 2.0 uses itself. More would slow down connecting and protect nothing: these passwords are random,
 #: 144 bits, so that there is nothing to guess.
 ITERATIONS = 101
 _SALT_BYTES = 12
-_KEY_BYTES = 64
 
 
 class BadHash(ValueError):
@@ -33,8 +31,8 @@ def new_password() -> str:
 def hash_password(password: str, *, salt: bytes | None = None, iterations: int = ITERATIONS) -> str:
     """`$7$iterations$salt$hash`, as mosquitto_passwd writes it: PBKDF2 with HMAC-SHA-512 (RFC 8018)."""
     salt = secrets.token_bytes(_SALT_BYTES) if salt is None else salt
-    key = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, iterations, _KEY_BYTES)
-    return f"$7${iterations}${base64.b64encode(salt).decode()}${base64.b64encode(key).decode()}"
+    key = password_key(password, salt, iterations)
+    return f"$7${iterations}${base64.b64encode(salt).decode()}${key}"
 
 
 class Stored(NamedTuple):
@@ -65,18 +63,9 @@ def matches(password: str, text: str) -> bool:
 def client_entry(device: str, credential_hash: str, *, revoked: bool) -> dict[str, Any]:
     """A device's entry in the plugin's file. Raises BadHash."""
     stored = split_hash(credential_hash)
-    entry: dict[str, Any] = {
-        "username": device,
-        "textname": "",
-        "textdescription": "",
-        "roles": [{"rolename": DEVICE_ROLE}],
-        "password": stored.key,
-        "salt": stored.salt,
-        "iterations": stored.iterations,
-    }
-    if revoked:
-        entry["disabled"] = True
-    return entry
+    return user_entry(
+        device, [DEVICE_ROLE], key=stored.key, salt=stored.salt, iterations=stored.iterations, disabled=revoked
+    )
 
 
 def restore(document: dict[str, Any], devices: Iterable[dict[str, Any]]) -> dict[str, Any]:

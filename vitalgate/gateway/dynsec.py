@@ -16,13 +16,12 @@ from typing import Any, NamedTuple
 import orjson
 import paho.mqtt.client as mqtt
 
+from vitalgate.config.broker_users import DEVICE_ROLE
 from vitalgate.gateway.address import Address
 from vitalgate.gateway.link import open_link
 
 CONTROL = "$CONTROL/dynamic-security/v1"
 RESPONSE = CONTROL + "/response"
-#: Every device's role: it carries no rights (the broker's ACL file gives them) and tells devices from other users.
-DEVICE_ROLE = "device"
 #: Commands in one message.
 BATCH = 100
 _PAGE = 1000

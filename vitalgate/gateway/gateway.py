@@ -24,6 +24,7 @@ from dataclasses import replace
 import paho.mqtt.client as mqtt
 
 from vitalgate.config import topics
+from vitalgate.config.kafka_client import schema_headers
 from vitalgate.config.settings import Settings
 from vitalgate.gateway.address import Address, backoff, service_client_id
 from vitalgate.gateway.kafka_out import OVERSIZE_KEEP, Entry, Headers, KafkaOut
@@ -112,7 +113,7 @@ class Gateway:
         self._session = _Session()
         self._subscribed = False
         self._last_taken = 0.0
-        self._static = [("schema", b"device.raw"), ("schema_version", b"1"), ("gateway", self._slot.encode())]
+        self._static = [*schema_headers(topics.RAW), ("gateway", self._slot.encode())]
         self._routes: dict[str, tuple[str, str]] = {}
         self._random = ""
         self._random_at = 0

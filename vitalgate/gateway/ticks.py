@@ -12,7 +12,7 @@ import orjson
 from confluent_kafka import KafkaException, Producer
 
 from vitalgate.config import topics
-from vitalgate.config.kafka_client import producer_options
+from vitalgate.config.kafka_client import producer_options, schema_headers
 from vitalgate.config.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Ticker:
         if not self._partitions:
             self._partitions = len(self._producer.list_topics(self._topic, timeout=5.0).topics[self._topic].partitions)
         value = tick_value(time_us)
-        headers: Headers = [("schema", b"patient.ticks"), ("schema_version", b"1"), ("message_id", b"%016x" % time_us)]
+        headers: Headers = [*schema_headers(topics.TICKS), ("message_id", b"%016x" % time_us)]
         for partition in range(self._partitions):
             self._producer.produce(self._topic, value, partition=partition, headers=headers)
         self._producer.poll(0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import functools
-import hashlib
 import json
 import os
 import re
@@ -14,6 +13,7 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+from vitalgate.config.broker_users import DEVICE_ROLE, password_key, user_entry
 from vitalgate.config.loading import Loaded
 from vitalgate.config.topics import MQTT_ALERTS, MQTT_DEVICES, MQTT_KINDS
 from vitalgate.local import probes
@@ -36,6 +36,7 @@ _PLUGIN_PLACES = (
 _REMEDY = "install it (Debian, Ubuntu: apt-get install mosquitto; macOS: brew install mosquitto), or set mqtt.host"
 _CHATTER = re.compile(rb": (Received|Sending) [A-Z]+ |^[^:]*:\d\d:\d\d: \t|\(QoS \d\)$|: No will message specified\.$")
 _ITERATIONS = 20_000
+_SALT_BYTES = 12
 Acl = dict[str, object]
 
 
@@ -69,15 +70,13 @@ def plugin() -> Path:
     raise PartError(f"Mosquitto's plugin {_PLUGIN} is not on this machine (looked in {', '.join(_PLUGIN_PLACES)})")
 
 
-def hashed_password(password: str, salt: bytes | None = None) -> dict[str, object]:
-    """A password as the plugin's file wants it: PBKDF2, SHA-512, 64 bytes."""
-    salt = secrets.token_bytes(12) if salt is None else salt
-    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _ITERATIONS, 64)
-    return {
-        "password": base64.b64encode(digest).decode(),
-        "salt": base64.b64encode(salt).decode(),
-        "iterations": _ITERATIONS,
-    }
+def new_user(name: str, password: str, role: str) -> dict[str, object]:
+    """A user with this password and role, as the plugin's file wants it."""
+    salt = secrets.token_bytes(_SALT_BYTES)
+    return user_entry(
+        name, [role], key=password_key(password, salt, _ITERATIONS), salt=base64.b64encode(salt).decode(),
+        iterations=_ITERATIONS, text=role,
+    )  # fmt: skip
 
 
 def worth_keeping(line: bytes) -> bool:
@@ -112,15 +111,14 @@ def dynamic_security(users: dict[str, tuple[str, str]]) -> dict[str, object]:
             "publishClientSend": False, "publishClientReceive": False, "subscribe": False, "unsubscribe": True,
         },
         "clients": [
-            {"username": name, "textname": role, "roles": [{"rolename": role}], **hashed_password(password)}
-            for name, (password, role) in users.items()
+            new_user(name, password, role) for name, (password, role) in users.items()
         ],
         "groups": [],
         "roles": [
             {"rolename": "admin", "acls": admin},
             {"rolename": "gateway", "acls": gateway},
             # Added to every device by the registrar; its rights are the ACL file's.
-            {"rolename": "device", "acls": []},
+            {"rolename": DEVICE_ROLE, "acls": []},
         ],
     }  # fmt: skip
 

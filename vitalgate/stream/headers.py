@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
+from vitalgate.config.kafka_client import schema_headers
 from vitalgate.config.topics import Topic
 
 Headers = list[tuple[str, bytes]]
@@ -12,8 +13,7 @@ Headers = list[tuple[str, bytes]]
 def headers(topic: Topic, trace: str, message_id: str) -> Headers:
     """Headers of one record; `message_id` is made from its content, so that a repeat is recognised as one."""
     return [
-        ("schema", topic.name.encode()),
-        ("schema_version", b"1"),
+        *schema_headers(topic),
         ("trace", trace.encode()),
         ("message_id", message_id.encode()),
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from typing import Any
 
@@ -12,6 +11,7 @@ from vitalgate.config import topics
 from vitalgate.gateway.confirmed import Record
 from vitalgate.storage.registry import OutboxRow
 from vitalgate.stream.audit_inbox import audit_body
+from vitalgate.stream.headers import content_id
 
 #: Namespace of the ids of audit events made from registry changes.
 EVENTS = uuid.UUID("6b8f0f6e-6a1f-5a55-9f0e-2f6f6d1f2a10")
@@ -20,14 +20,9 @@ _TOPICS = {
 }
 
 
-def message_id(*parts: str) -> str:
-    """32 hex digits made from the content's identity."""
-    return hashlib.blake2b("\x1f".join(parts).encode(), digest_size=16).hexdigest()
-
-
 def registry_record(row: OutboxRow) -> Record:
     """A change on its topic. Raises KeyError for a topic that is no registry topic."""
-    identity = message_id(row.topic, row.key, str(row.id))
+    identity = content_id(row.topic, row.key, str(row.id))
     return Record(_TOPICS[row.topic], row.key, row.value, identity, trace=identity)
 
 
@@ -45,7 +40,7 @@ def audit_record(row: OutboxRow, before: dict[str, Any] | None) -> Record | None
     entity = ("patient" if row.topic == topics.REGISTRY_PATIENTS.name else "device", row.key)
     detail = {"change": row.id, **detail}
     value = audit_body(event_id, row.who, action, entity, row.created_at, "registrar", detail)
-    return Record(topics.AUDIT_INBOX, None, value, message_id("audit", event_id), trace=event_id.replace("-", ""))
+    return Record(topics.AUDIT_INBOX, None, value, content_id("audit", event_id), trace=event_id.replace("-", ""))
 
 
 def _action(row: OutboxRow, now: dict[str, Any], was: dict[str, Any]) -> tuple[str, dict[str, Any]]:
