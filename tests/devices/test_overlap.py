@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitalgate.devices.overlap import Block, Piece, Placed, Scale, final, place, touches
+from vitalgate.devices.overlap import Block, Piece, Placed, Scale, final, place, reach, touches
 from vitalgate.devices.versions import Key, Outcome
 
 ECG = Scale(250, 1, 200.0, 0.0, "mV")
@@ -35,8 +35,9 @@ def run(*batches: list[Block]) -> tuple[list[Piece], int, int]:
     pieces: list[Piece] = []
     stored = duplicates = 0
     for batch in batches:
-        # Storage reads only what overlaps the new blocks: of the others nothing is known, and nothing may change.
-        near = [piece for piece in pieces if any(touches([piece], [new]) for new in batch)]
+        # Storage reads only what the new blocks may change: of the rest nothing is known, and nothing may become of it.
+        first, stop = reach(pieces, batch) if batch else (0, 0)
+        near = [piece for piece in pieces if piece.first < stop and first < piece.stop]
         placed = place(near, batch)
         pieces = [piece for piece in pieces if piece not in near] + placed.pieces
         stored += placed.stored
@@ -81,6 +82,13 @@ def test_any_order_of_arrival_ends_in_the_same_samples(
         first, samples = said[key]
         expected.update({first + n: value for n, value in enumerate(samples)})
     assert signal(pieces) == expected
+
+
+def test_a_superseded_piece_alone_in_sight_does_not_come_back() -> None:
+    pieces, *_ = run([block((1, 4, 0), 2, 2)], [block((1, 3, 0), 0, 9, 9, 9), block((1, 2, 0), 1, 1, 2)])
+    assert signal(pieces) == {0: 9, 1: 9, 2: 2}
+    pieces, *_ = run([block((1, 3, 0), 0, 9, 9, 9), block((1, 2, 0), 0, 1, 1, 2)], [block((1, 4, 0), 2, 2)])
+    assert signal(pieces) == {0: 9, 1: 9, 2: 2}
 
 
 def test_a_block_that_overlaps_nothing_is_stored_as_it_is() -> None:

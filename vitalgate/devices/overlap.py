@@ -11,7 +11,7 @@ under another gain are a correction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -94,13 +94,27 @@ def touches(pieces: Sequence[Piece], blocks: Sequence[Block]) -> bool:
     return any(start < piece.stop and piece.first < stop for start, stop in spans for piece in pieces)
 
 
+def reach(pieces: Iterable[Piece], blocks: Sequence[Block]) -> tuple[int, int]:
+    """Samples [first, stop) in which new blocks may change something: theirs, and those of the pieces they overlap.
+
+    A block's edge cuts the pieces across it, and both sides are told apart anew.
+    """
+    spans = [(block.first, block.first + len(block.samples) // WIDTH) for block in blocks]
+    spans += [
+        (piece.first, piece.stop)
+        for piece in pieces
+        if any(start < piece.stop and piece.first < stop for start, stop in spans)
+    ]
+    return min(start for start, _ in spans), max(stop for _, stop in spans)
+
+
 def place(pieces: Sequence[Piece], blocks: Sequence[Block]) -> Placed:
     """The pieces after more blocks.
 
     Parameters
     ----------
     pieces
-        Every known piece that overlaps any of the blocks (others may be among them).
+        Every known piece that overlaps the blocks' `reach` (others may be among them).
     blocks
         New blocks in order of arrival. A block whose key is known with other content, anywhere it overlaps, is
         refused as a whole.
@@ -118,9 +132,13 @@ def place(pieces: Sequence[Piece], blocks: Sequence[Block]) -> Placed:
         {edge for piece in pieces for edge in (piece.first, piece.stop)}
         | {edge for n in accepted for edge in (blocks[n].first, blocks[n].first + len(blocks[n].samples) // WIDTH)}
     )
+    first, last = reach(pieces, [blocks[n] for n in accepted])
     cuts: list[Piece] = []
     for start, stop in pairwise(edges):
-        cuts.extend(_stretch(start, stop, pieces, blocks, accepted))
+        if first <= start and stop <= last:
+            cuts.extend(_stretch(start, stop, pieces, blocks, accepted))
+        else:  # not all that is said of it was given, so nothing may be concluded
+            cuts.extend(_part(piece, start, stop, n) for n, piece in enumerate(pieces) if _holds(piece, start, stop))
     joined = _joined(cuts)
     fresh = {piece.block for piece in joined if piece.block is not None}
     for number in fresh:
@@ -168,26 +186,11 @@ def _accepted(pieces: Sequence[Piece], blocks: Sequence[Block], outcomes: list[O
 def _stretch(
     start: int, stop: int, pieces: Sequence[Piece], blocks: Sequence[Block], accepted: Sequence[int]
 ) -> list[Piece]:
-    """The pieces of one elementary stretch: all who speak of it speak of all of it.
-
-    Where no new block speaks nothing changes, and nothing may be concluded: pieces that overlap no new block need not
-    have been given, so that one which is alone here may well not be the current one.
-    """
-    known = [n for n, piece in enumerate(pieces) if piece.first <= start and stop <= piece.stop]
+    """The pieces of one elementary stretch: all who speak of it speak of all of it."""
+    known = [n for n, piece in enumerate(pieces) if _holds(piece, start, stop)]
     new = [
         n for n in accepted if blocks[n].first <= start and stop <= blocks[n].first + len(blocks[n].samples) // WIDTH
     ]
-    if not new:
-        return [
-            pieces[n]._replace(
-                first=start,
-                samples=_cut(pieces[n].first, pieces[n].samples, start, stop),
-                items=0,
-                origin=n,
-                block=None,
-            )
-            for n in known
-        ]
     rows: list[versions.Row[tuple[bytes, Scale]]] = [
         versions.Row(pieces[n].version, (_cut(pieces[n].first, pieces[n].samples, start, stop), pieces[n].scale),
                      pieces[n].seen)
@@ -203,6 +206,15 @@ def _stretch(
         block = new[row.sighting] if row.sighting is not None else None
         out.append(Piece(start, row.value[0], row.value[1], row.version, row.current, row.seen, 0, origin, block))
     return out
+
+
+def _holds(piece: Piece, start: int, stop: int) -> bool:
+    return piece.first <= start and stop <= piece.stop
+
+
+def _part(piece: Piece, start: int, stop: int, origin: int) -> Piece:
+    samples = _cut(piece.first, piece.samples, start, stop)
+    return piece._replace(first=start, samples=samples, items=0, origin=origin, block=None)
 
 
 def _cut(first: int, samples: bytes, start: int, stop: int) -> bytes:

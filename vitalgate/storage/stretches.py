@@ -5,7 +5,7 @@ The rules are `vitalgate.devices.overlap`; this is rows and columns.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -37,26 +37,20 @@ _LOAD = """
       AND first_sample + count > %s AND time BETWEEN %s AND %s
     ORDER BY first_sample, version
 """
-_UPDATE = f"""
-    UPDATE waveforms SET time = %(new_time)s, first_sample = %(new_first)s, count = %(count)s, codec = %(codec)s,
-        samples = %(samples)s, missing = %(missing)s, version = %(version)s, current = %(current)s,
-        sightings = %(sightings)s::bigint[], n_items = %(n_items)s
-    WHERE {_KEY}
+_KEPT = (
+    "device_id", "channel", "recording", "rate_num", "rate_den", "gain", "baseline", "unit", "flags", "time_sent",
+    "offset_min", "received_at", "skew_s", "trace", "message_id", "raw_partition", "raw_offset", "epoch", "seq",
+)  # fmt: skip
+"""Columns that every part of a row has from it."""
+_CUT = (
+    "epoch_no", "ord", "item", "time", "first_sample", "count", "codec", "samples", "missing", "version", "current",
+    "sightings", "n_items",
+)  # fmt: skip
+_TAKE = f"DELETE FROM waveforms WHERE {_KEY} RETURNING {', '.join(_KEPT)}"  # noqa: S608  constants only
+_PUT = f"""
+    INSERT INTO waveforms ({", ".join(_KEPT + _CUT)})
+    VALUES ({", ".join(f"%({name})s" for name in _KEPT + _CUT)})
 """  # noqa: S608  constants only
-_COPY = f"""
-    INSERT INTO waveforms (device_id, channel, recording, rate_num, rate_den, gain, baseline, unit, flags, time_sent,
-        offset_min, received_at, skew_s, trace, message_id, raw_partition, raw_offset, epoch, seq, epoch_no, ord, item,
-        time, first_sample, count, codec, samples, missing, version, current, sightings, n_items)
-    SELECT device_id, channel, recording, rate_num, rate_den, gain, baseline, unit, flags, time_sent,
-        offset_min, received_at, skew_s, trace, message_id, raw_partition, raw_offset,
-        CASE WHEN epoch_no = %(own_epoch_no)s THEN epoch END,
-        CASE WHEN %(own_epoch_no)s > 0 THEN %(own_ord)s::bigint END,
-        %(own_epoch_no)s, %(own_ord)s, %(own_item)s,
-        %(new_time)s, %(new_first)s, %(count)s, %(codec)s, %(samples)s, %(missing)s, %(version)s, %(current)s,
-        %(sightings)s::bigint[], %(n_items)s
-    FROM waveforms WHERE {_KEY}
-"""  # noqa: S608  constants only
-_DELETE = f"DELETE FROM waveforms WHERE {_KEY}"  # noqa: S608  constants only
 _SENT_AS = """
     SELECT first_sample, count, ord, item, codec, samples, items FROM waveforms
     WHERE device_id = %s AND channel = %s AND epoch_no = %s AND ord <= %s ORDER BY ord DESC, item DESC LIMIT 1
@@ -106,29 +100,32 @@ def _stored(row: tuple[Any, ...]) -> Stored:
 
 
 def rewrite(connection: Connection, line: Line, stored: Sequence[Stored], pieces: Sequence[Piece]) -> None:
-    """Bring the stored rows to the pieces they have become; pieces of new blocks are the caller's."""
+    """Bring the stored rows to the pieces they have become; pieces of new blocks are the caller's.
+
+    All rows that change are taken out before any is put back: a part of one row may be named as another row was until
+    now.
+    """
     by_origin: dict[int, list[Piece]] = {n: [] for n in range(len(stored))}
     for piece in pieces:
         if piece.origin is not None:
             by_origin[piece.origin].append(piece)
-    for n, parts in by_origin.items():
-        row = stored[n]
-        if not parts:
-            connection.execute(_DELETE, _named(line, row))
-            continue
-        # A row is named by its own item; at any sample an item is in one version only.
-        parts.sort(key=lambda part: (row.own not in part.seen, part.first))
-        for part in parts[1:]:
-            own = row.own if row.own in part.seen else part.seen[0]
-            connection.execute(_COPY, {**_named(line, row), **_columns(row, part, own)})
-        if not _same(row.piece, parts[0]):
-            connection.execute(_UPDATE, {**_named(line, row), **_columns(row, parts[0], row.own)})
+    changed = [(stored[n], parts) for n, parts in by_origin.items() if not _as_stored(stored[n], parts)]
+    puts: list[dict[str, Any]] = []
+    for row, parts in changed:
+        taken = connection.execute(_TAKE, _named(line, row)).fetchone()
+        assert taken is not None, f"{line}: no row at sample {row.piece.first} of {row.own}: it was there when read"
+        kept = dict(zip(_KEPT, taken, strict=True))
+        puts += [{**kept, **_columns(row, part, kept)} for part in parts]
+    if puts:
+        connection.cursor().executemany(_PUT, puts)
 
 
-def _same(a: Piece, b: Piece) -> bool:
-    return (a.first, a.samples, a.version, a.current, a.seen, a.items) == (
-        b.first, b.samples, b.version, b.current, b.seen, b.items,
-    )  # fmt: skip
+def _as_stored(row: Stored, parts: Sequence[Piece]) -> bool:
+    return len(parts) == 1 and _said(parts[0]) == _said(row.piece)
+
+
+def _said(piece: Piece) -> tuple[object, ...]:
+    return piece.first, piece.samples, piece.version, piece.current, piece.seen, piece.items
 
 
 def _named(line: Line, row: Stored) -> dict[str, Any]:
@@ -138,24 +135,29 @@ def _named(line: Line, row: Stored) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _columns(row: Stored, part: Piece, own: Key) -> dict[str, Any]:
+def _columns(row: Stored, part: Piece, kept: Mapping[str, Any]) -> dict[str, Any]:
+    """What a part has of its own. It is named by the row's item, or by the first that it was seen in."""
+    own = row.own if row.own in part.seen else part.seen[0]
     codec, packed = pack(part.samples)
-    shift = shift_us(part.first - row.piece.first, part.scale.rate_num, part.scale.rate_den)
-    missing = cut_missing(row.missing, part.first - row.piece.first, part.size)
+    cut_off = part.first - row.piece.first
+    shift = timedelta(microseconds=shift_us(cut_off, part.scale.rate_num, part.scale.rate_den))
     return {
-        "new_time": row.time + timedelta(microseconds=shift),
-        "new_first": part.first,
+        "epoch_no": own[0],
+        "ord": own[1],
+        "item": own[2],
+        "epoch": kept["epoch"] if own[0] == row.own[0] else None,
+        "seq": kept["seq"] if own == row.own else own[1] if own[0] > 0 else None,
+        "time": row.time + shift,
+        "time_sent": kept["time_sent"] + shift if kept["time_sent"] is not None else None,
+        "first_sample": part.first,
         "count": part.size,
         "codec": codec,
         "samples": packed,
-        "missing": missing or None,
+        "missing": cut_missing(row.missing, cut_off, part.size) or None,
         "version": part.version,
         "current": part.current,
         "sightings": None if part.seen == (own,) else flat(part.seen),
         "n_items": part.items,
-        "own_epoch_no": own[0],
-        "own_ord": own[1],
-        "own_item": own[2],
     }
 
 

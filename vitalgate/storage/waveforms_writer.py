@@ -96,14 +96,13 @@ class WaveformsWriter:
         row = connection.execute(repack.LOCK, line).fetchone()
         if row is not None:  # rows may have been joined since the extent was read
             extent.longest = max(extent.longest, row[0])
-        stored = stretches.load(
-            connection,
-            line,
-            min(w.first_sample for _, w in coming),
-            max(w.first_sample + w.count for _, w in coming),
-            extent.longest,
-            (extent.first_us, extent.last_us),
-        )
+        whole_extent = extent.longest, (extent.first_us, extent.last_us)
+        wanted = min(w.first_sample for _, w in coming), max(w.first_sample + w.count for _, w in coming)
+        stored = stretches.load(connection, line, *wanted, *whole_extent)
+        asked = [overlap.Block((0, 0, 0), w.first_sample, w.samples, overlap.scale_of(w)) for _, w in coming]
+        reach = overlap.reach((piece.piece for piece in stored), asked)
+        if reach != wanted:
+            stored = stretches.load(connection, line, *reach, *whole_extent)
         known = {key for piece in stored for key in piece.piece.seen}
         blocks: list[overlap.Block] = []
         makers: list[tuple[Message, Waveform]] = []
