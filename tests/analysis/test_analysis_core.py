@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from vitalgate.devices.records import Message, Waveform
 from vitalgate.signal.beats import find_beats
-from vitalgate.stream.analysis_core import AnalysisCore, BeatsResult, Job
+from vitalgate.stream.analysis_beats import BeatsResult
+from vitalgate.stream.analysis_core import AnalysisCore
 from vitalgate.stream.analysis_features import FeatureResult
 from vitalgate.stream.analysis_line import Packet, packet_of
 from vitalgate.stream.analysis_records import beats_document, feature_document, read_beats, read_feature
+from vitalgate.stream.analysis_state import Job
 
 FS = 250
 SECONDS = 75
@@ -78,14 +80,20 @@ class World:
         for job in self.core.jobs():
             beats, features = self.core.run(job, self.history(job))
             for result in beats:
-                known = self.beats.get(result.block)
+                known = self.beats.get(result.number)
                 assert known is None or result.revision >= known.revision
-                self.beats[result.block] = result
-            for feature in features:
-                if feature.withdrawn:
-                    self.features.pop(feature.identity, None)
-                else:
-                    self.features[feature.identity] = feature
+                self.beats[result.number] = result
+            self.publish(features)
+        self.publish(self.core.live())
+
+    def publish(self, features: list[FeatureResult]) -> None:
+        for feature in features:
+            known = self.features.get(feature.identity)
+            assert known is None or feature.revision >= known.revision
+            if feature.withdrawn:
+                self.features.pop(feature.identity, None)
+            else:
+                self.features[feature.identity] = feature
 
     def finish(self) -> None:
         self.core.go_idle(10**18)
@@ -99,18 +107,20 @@ class World:
                 "p1", message, op="add", partition=0, offset=number, partial=len(self.log) > lookback, now_us=number
             )
         for result in self.beats.values():
-            key, number, block, digest = read_beats(beats_document(result))
-            self.core.restore(key, number, block, digest, 0)
+            self.core.restore(*read_beats(beats_document(result)), 0)
         for feature in self.features.values():
             again = read_feature(feature_document(feature))
             assert again == feature
             self.core.restore_feature(again)
         self.work()
 
-    def result(self) -> tuple[dict[int, object], dict[tuple[str, int], float | None]]:
+    def result(self) -> tuple[dict[int, object], dict[tuple[str, int], object]]:
         return (
-            {block: result.beats for block, result in sorted(self.beats.items()) if result.present},
-            {identity: feature.value for identity, feature in sorted(self.features.items())},
+            {number: result.digest for number, result in sorted(self.beats.items()) if result.block.present},
+            {
+                identity: (feature.value, feature.stop_sample, feature.start_us, feature.end_us, feature.provisional)
+                for identity, feature in sorted(self.features.items())
+            },
         )
 
 
@@ -148,7 +158,7 @@ def _differences(world: World) -> list[object]:
 
 def test_beats_are_those_of_the_detector_on_the_whole_recording(samples: np.ndarray, undisturbed: World) -> None:
     [expected] = find_beats((samples / np.float32(200)).astype(np.float32), FS)
-    found = [sample for result in undisturbed.beats.values() for sample, _, _ in result.beats]
+    found = [sample for result in undisturbed.beats.values() for sample, _, _, _ in result.beats]
     assert found == expected.tolist()
     assert len(found) > 80
 
@@ -164,7 +174,7 @@ def test_pause_rate_and_variability_are_found(undisturbed: World) -> None:
 
 def test_times_follow_from_the_packet_that_holds_the_beat(undisturbed: World) -> None:
     for result in undisturbed.beats.values():
-        for sample, time_us, _ in result.beats:
+        for sample, time_us, _, _ in result.beats:
             assert time_us == START_US + sample * 1_000_000 // FS
 
 
@@ -238,7 +248,7 @@ def test_what_is_taken_from_a_patient_is_withdrawn(samples: np.ndarray) -> None:
     world.core.go_idle(10**18)
     world.work()
     assert not world.features
-    assert all(not result.beats and not result.present for result in world.beats.values())
+    assert all(not result.beats and not result.block.present for result in world.beats.values())
 
 
 def test_history_run_again_gives_every_block_once_more(samples: np.ndarray, undisturbed: World) -> None:
@@ -267,7 +277,13 @@ def test_memory_is_bounded() -> None:
         world.deliver(_message(a * FS, samples[a * FS : (a + 5) * FS], a))
     [state] = world.core._states.values()
     held = sum(packet.samples.nbytes for packet in state.line.packets)
-    held += sum(block.present.nbytes + block.beats.nbytes for block in state.blocks.values())
+    held += sum(
+        block.beats.nbytes
+        + block.kinds.nbytes
+        + block.baseline.nbytes
+        + (0 if block.forms is None else block.forms.nbytes)
+        for block in state.blocks.values()
+    )
     assert held < 320 * 1024
     world.core.go_idle(10**18)
     world.work()

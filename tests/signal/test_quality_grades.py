@@ -31,6 +31,8 @@ def spoiled(make_ecg: Make, how: str) -> np.ndarray:
             ecg[2500:4500] = np.nan
         case "flat":
             ecg[middle] = 1.7
+        case "silent":
+            ecg[middle] = 0.1 * np.sin(2 * np.pi * 0.3 * t[middle]) + 0.004 * rng.standard_normal(2500)
         case "saturated":
             ecg[middle] = np.clip(ecg[middle] + np.sin(2 * np.pi * t[middle]) * 2, -1, 1.2)
         case "baseline":

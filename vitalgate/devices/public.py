@@ -209,8 +209,16 @@ class PatientBeats(_Record):
     revision: int = Field(description="A higher revision replaces all beats of the block.")
     final: bool = Field(description="True: computed with all that the detector looks at.")
     inputs: BeatInputs
-    quality: str | None = Field(None, description="What is wrong with the signal; null when nothing is.")
+    quality: str | None = Field(None, description="Grade of the signal: good, usable or bad.")
+    reason: str | None = Field(None, description="Why the signal is not good; null when it is.")
     believed: bool = Field(True, description="False: the signal is too poor for features to be told from its beats.")
+    classifier: str | None = Field(None, description="Name and version of what told the beats' kinds.")
+    fibrillation: list[tuple[int, int, float]] = Field(
+        [], description="Ventricular fibrillation or flutter: [first sample, sample after the last, waves per minute]."
+    )
+    baseline: list[int] = Field(
+        [], description="Mean of each quarter of a second in 0.01 mV; -32768 where it is not known."
+    )
     beats: list[Beat] = Field(description="By sample; empty when there are none.")
 
 
@@ -239,6 +247,10 @@ class PatientFeature(_Record):
     algorithm_version: str = Field(description="Its version.")
     revision: int = Field(description="A higher revision replaces a lower one of the same window.")
     withdrawn: bool = Field(False, description="True: recomputed, and no longer so.")
+    provisional: bool = Field(
+        False, description="True: told before all samples were there; replaced or withdrawn when they are; not stored."
+    )
+    reason: str | None = Field(None, description="Of quality: why the signal is not good.")
 
 
 #: The model of each public topic that this room describes, by base topic name.

@@ -126,5 +126,6 @@ def _pooled(rows: Sequence[NDArray[np.float64]], reference: str) -> dict[str, An
     return {
         "reference": reference, "episodes": int(truth), "found": int(found), "ours": int(ours), "true": int(true),
         "se": percent(found / truth if truth else nan), "ppv": percent(true / ours if ours and truth else nan),
-        "duration_se": percent(both / long if long else nan), "duration_ppv": percent(both / own if own and truth else nan),
+        "duration_se": percent(both / long if long else nan),
+        "duration_ppv": percent(both / own if own and truth else nan),
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Beats and quality of many stretches that lie apart, of many signals, in few passes: the same answers, bit for bit.
+"""What is found in many stretches that lie apart, of many signals, in few passes: the same answers, bit for bit.
 
 The detector's cost on one short stretch is that of calling NumPy. Its steps know nothing of a signal but an absolute
 grid, so a stretch may be moved by whole periods of the grid, and stretches that lie alike then are rows of one array.
@@ -14,10 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vitalgate.signal.baseline import CELL_S, baseline_cells
 from vitalgate.signal.beats import GRID_S, find_beats
 from vitalgate.signal.grid import Index
 from vitalgate.signal.qrs import plan_for
 from vitalgate.signal.quality import STRETCH_S, Stretch, signal_quality
+from vitalgate.signal.ventricular import AFTER_S, BEFORE_S, Fibrillating, fibrillating
+
+#: In a baseline: not known.
+UNKNOWN = np.int16(-32_768)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +88,66 @@ def quality_apart(stretches: Sequence[tuple[int, NDArray[Any]]], fs: float) -> l
             onset = stretches[place][0]
             found[place] = Stretch(onset, onset + usual, grade.grade, grade.reason)
     return [found[place] for place in range(len(stretches))]
+
+
+def fibrillating_apart(pieces: Sequence[Piece], fs: float) -> list[list[Fibrillating]]:
+    """For each piece what ``fibrillating`` gives of [start, stop).
+
+    As for beats, a piece must reach as far as it looks, or to where the signal begins or ends.
+    """
+    found: list[list[Fibrillating]] = [[] for _ in pieces]
+    for group in _rows(pieces, fs, int(BEFORE_S * fs), int(AFTER_S * fs), 1.0):
+        for place, moved, waves in zip(
+            group.places, group.moved, fibrillating(group.rows, fs, group.first, group.start, group.stop), strict=True
+        ):
+            found[place] = [Fibrillating(w.onset + moved, w.offset + moved, w.per_min) for w in waves]
+    return found
+
+
+def baseline_apart(pieces: Sequence[Piece], fs: float) -> list[NDArray[np.int16]]:
+    """For each piece, cut at the edges of cells, those of its baseline in 0.01 mV; UNKNOWN where missing."""
+    found: list[NDArray[np.int16]] = [np.empty(0, np.int16)] * len(pieces)
+    for group in _rows(pieces, fs, 0, 0, CELL_S):
+        low, high = round(group.start / (CELL_S * fs)), round(group.stop / (CELL_S * fs))
+        cells = np.clip(np.round(baseline_cells(group.rows, fs, group.first, low, high) * 100), -32_000, 32_000)
+        whole = np.where(np.isnan(cells), UNKNOWN, cells).astype(np.int16)
+        for place, own in zip(group.places, whole, strict=True):
+            found[place] = own
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Pieces that lie alike on the grid, as rows; each was moved back by ``moved`` samples: whole periods."""
+
+    places: list[int]
+    moved: list[int]
+    rows: NDArray[np.float32]
+    first: int
+    start: int
+    stop: int
+
+
+def _rows(pieces: Sequence[Piece], fs: float, before: int, after: int, period_s: float) -> Iterable[_Group]:
+    """Groups of pieces, from ``before`` their start to ``after`` their stop.
+
+    A grid of ``period_s`` can be moved only if a period is whole samples; it is moved by whole bins then. Otherwise
+    every piece is a group.
+    """
+    period = round(period_s * fs) * plan_for(float(fs)).factor if float(period_s * fs).is_integer() else 0
+    for places in _alike(
+        (piece.start % period if period else place, piece.stop - piece.start) for place, piece in enumerate(pieces)
+    ):
+        group = [pieces[place] for place in places]
+        moved = [piece.start // period * period if period else 0 for piece in group]
+        start, stop = group[0].start - moved[0], group[0].stop - moved[0]
+        rows = np.full((len(group), before + stop - start + after), np.nan, np.float32)
+        for row, piece, back in zip(rows, group, moved, strict=True):
+            origin = start - before + back
+            low, high = max(piece.first, origin), min(piece.first + len(piece.samples), origin + len(row))
+            if low < high:
+                row[low - origin : high - origin] = piece.samples[low - piece.first : high - piece.first]
+        yield _Group(places, moved, rows, start - before, start, stop)
 
 
 def _alike(shapes: Iterable[Hashable]) -> list[list[int]]:

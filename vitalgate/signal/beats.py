@@ -28,7 +28,7 @@ from vitalgate.signal.peaks import block_levels, by_passes, local_maxima, median
 from vitalgate.signal.qrs import Plan, plan_for, qrs_energy
 
 NAME = "vg-beats"
-VERSION = "2"
+VERSION = "3"
 
 #: Derived beats are stored and replaced by blocks of this many seconds on the absolute grid (sample 0 starts block 0).
 BLOCK_S = 10
@@ -46,7 +46,9 @@ _APART_S = 0.2
 _BLOCKS_BEFORE, _BLOCKS_AFTER = 4, 2
 _LEVEL_SHARE = 0.32
 _NOISE_TIMES, _NOISE_MOST = 1.8, 0.8
-_FLOOR_MV = 0.01
+#: QRS energy of a complex of some 0.12 mV: below the 0.15 mV that heart-rate meters are held to, so that a monitor's
+#: noise is not taken for beats when a heart stands still.
+_FLOOR_MV = 0.03
 _T_WAVE_S, _T_WAVE_SHARE = 0.36, 0.38
 _GAP_RATIO, _GAP_SHARE = 1.5, 0.14
 _GAP_BACK_S, _GAP_AHEAD_S = 4.0, 2.5

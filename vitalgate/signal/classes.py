@@ -49,8 +49,12 @@ _COLUMNS = [k for k, name in enumerate(FORM_NAMES) if name not in ABSOLUTE]
 
 def features(signal: ArrayLike, fs: float, beats: ArrayLike, first: int = 0) -> NDArray[np.float64]:
     """What the model sees of each beat in one lead, (n, 23), in the order of NAMES."""
-    table = describe(cut_forms(signal, fs, beats, first), beats, fs)[:, _COLUMNS]
-    return np.clip(np.nan_to_num(table, nan=MISSING, posinf=99.0, neginf=MISSING), MISSING, 99.0)
+    return selected(describe(cut_forms(signal, fs, beats, first), beats, fs))
+
+
+def selected(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of what ``describe`` tells of each beat, that which the model sees."""
+    return np.clip(np.nan_to_num(table[:, _COLUMNS], nan=MISSING, posinf=99.0, neginf=MISSING), MISSING, 99.0)
 
 
 def classify_beats(signals: ArrayLike, fs: float, beats: ArrayLike, first: int = 0) -> Classified:

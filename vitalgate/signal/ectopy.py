@@ -86,9 +86,7 @@ def _rate(at: NDArray[np.int64], first: int, last: int, fs: float) -> float:
     return 60.0 * (last - first) * fs / float(at[last] - at[first])
 
 
-def _couplets(
-    at: NDArray[np.int64], odd: NDArray[np.bool_], linked: NDArray[np.bool_], fs: float
-) -> list[RhythmEvent]:
+def _couplets(at: NDArray[np.int64], odd: NDArray[np.bool_], linked: NDArray[np.bool_], fs: float) -> list[RhythmEvent]:
     joined = odd[:-1] & odd[1:] & linked
     alone = joined.copy()
     alone[1:] &= ~joined[:-1]

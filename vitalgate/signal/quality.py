@@ -7,8 +7,8 @@ counts:
 reason      bad                                                       usable
 ==========  ========================================================  ======================================
 no_contact  more than half missing                                    more than 5 % missing
-flat        still (under 0.01 mV in 0.2 s) for more than half, or no  still for more than a quarter
-            QRS energy at all
+flat        still (under 0.01 mV in 0.2 s) for more than half         still for more than a quarter
+silent      no QRS energy at all, though it is not still
 saturated   more than 10 % of samples stuck at the extremes           more than 1 %
 baseline    wander of more than 12 times the QRS level, or 8 mV       more than 3 times, or 2 mV
 powerline   mains (50 or 60 Hz) amplitude above the QRS level         above a quarter of it
@@ -35,7 +35,7 @@ from vitalgate.signal.peaks import median
 from vitalgate.signal.qrs import Plan, plan_for, qrs_energy
 
 NAME = "vg-quality"
-VERSION = "2"
+VERSION = "3"
 
 #: Stretches are this long, on the absolute grid (sample 0 starts stretch 0).
 STRETCH_S = 10
@@ -63,6 +63,7 @@ class Reason(StrEnum):
 
     NO_CONTACT = "no_contact"
     FLAT = "flat"
+    SILENT = "silent"
     SATURATED = "saturated"
     BASELINE = "baseline"
     POWERLINE = "powerline"
@@ -73,6 +74,7 @@ class Reason(StrEnum):
 _LIMITS: tuple[tuple[Reason, float, float], ...] = (
     (Reason.NO_CONTACT, 0.5, 0.05),
     (Reason.FLAT, 0.5, 0.25),
+    (Reason.SILENT, 0.5, 0.5),
     (Reason.SATURATED, 0.1, 0.01),
     (Reason.BASELINE, 1.0, 0.25),
     (Reason.POWERLINE, 1.0, 0.25),
@@ -158,12 +160,12 @@ def _measures(samples: NDArray[Any], onset: int, offset: int, plan: Plan) -> NDA
     still = _still(bins, plan)
     energy, present = qrs_energy(bins, plan)
     level, between, spread = _energy(energy, present, plan)
-    flat = np.where(level < _QRS_LEAST_MV, 1.0, still)
+    silent = level < _QRS_LEAST_MV
     size = np.maximum(level, _QRS_LEAST_MV)
     baseline = np.maximum(wander / (12 * size), wander / 8)
     mains = _mains(x, there, plan.fs) / size
     noise = np.maximum(between / 0.27, (spread - 1) / 4)
-    rows = [missing, flat, _stuck(x, plan.fs), baseline, mains, noise]
+    rows = [missing, still, silent, _stuck(x, plan.fs), baseline, mains, noise]
     return np.nan_to_num(np.stack([np.asarray(row, np.float64) for row in rows]))
 
 

@@ -73,8 +73,10 @@ def believed(stretch: Stretch, beats: int) -> bool:
     """Whether rate and rhythm are told from a stretch: not where it is clipped, nor where an electrode is off.
 
     A long pause makes a stretch look flat or noisy, so with beats in it, it is believed; its quality is given with it.
+    Without beats it is believed when it is good, or silent: a heart that stands still leaves a line that moves a
+    little, a loose electrode one that does not, or jumps to the rail.
     """
-    if stretch.grade is not Grade.BAD:
+    if stretch.grade is not Grade.BAD or stretch.reason is Reason.SILENT:
         return True
     return stretch.reason is not Reason.SATURATED and beats > 0
 

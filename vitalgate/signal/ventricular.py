@@ -128,7 +128,7 @@ def fibrillating(
             if onset >= offset:
                 continue
             near = [k for k in range(second, second - WINDOW_S - 1, -1) if 0 <= k < len(rates) and rates[k] > 0]
-            rate = float(rates[near[0]]) if near else 0.0
+            rate = round(float(rates[near[0]]), 1) if near else 0.0
             if own and own[-1].offset == onset and own[-1].per_min == rate:
                 own[-1] = Fibrillating(own[-1].onset, offset, rate)
             else:

@@ -18,11 +18,14 @@ from vitalgate.config import topics
 from vitalgate.devices.records import PatientInput, decode_input
 from vitalgate.signal import beats as detector
 from vitalgate.stream import lookback
-from vitalgate.stream.analysis_core import AnalysisCore, BeatsResult, Job
-from vitalgate.stream.analysis_features import ALGORITHM, ALGORITHM_VERSION, HRV_BLOCKS, FeatureResult
+from vitalgate.stream.analysis_beats import BeatsResult
+from vitalgate.stream.analysis_core import AnalysisCore
+from vitalgate.stream.analysis_features import ALGORITHM, ALGORITHM_VERSION, FeatureResult
 from vitalgate.stream.analysis_history import History
 from vitalgate.stream.analysis_line import Key, Packet
 from vitalgate.stream.analysis_records import beats_document, feature_document, message_id, read_beats, read_feature
+from vitalgate.stream.analysis_state import Job
+from vitalgate.stream.analysis_windows import LONGEST
 from vitalgate.stream.errors import TransientError
 from vitalgate.stream.groups import group
 from vitalgate.stream.headers import headers
@@ -33,8 +36,8 @@ from vitalgate.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
-#: Results are read back further than inputs: by the longest HRV window.
-_RESULTS_S = max(HRV_BLOCKS.values()) * detector.BLOCK_S
+#: Results are read back further than inputs: by the longest window.
+_RESULTS_S = LONGEST * detector.BLOCK_S
 #: A line that has been finished and quiet for so long is forgotten.
 _RETIRE_S = 600
 #: Jobs of so many lines are worked out at once: that costs a fraction of one by one.
@@ -49,6 +52,7 @@ class Analysis(Worker):
     name = "analysis"
     topics = (topics.INPUTS,)
     tick_s = 1.0
+    gather_s = 0.05
 
     async def start(self, context: Context) -> None:
         """Read the registry."""
@@ -152,6 +156,7 @@ class Analysis(Worker):
                 await self._work_out(jobs)
                 jobs = []
         await self._work_out(jobs)
+        await self._publish([], self.core.live())
         await self.context.producer.flush_batch()
         self.stale = False
 
@@ -199,7 +204,8 @@ class Analysis(Worker):
                 topics.FEATURES, key=feature.key.patient, value=orjson.dumps(document),
                 headers=headers(topics.FEATURES, "", identity),
             )  # fmt: skip
-            metrics.FEATURES.labels(feature.name).inc()
+            if not feature.provisional:
+                metrics.FEATURES.labels(feature.name).inc()
 
 
 def _ours(document: dict[str, Any], algorithm: str, version: str) -> bool:

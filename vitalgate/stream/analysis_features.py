@@ -1,30 +1,32 @@
-"""Features of finished blocks: heart rate and rate events of 10 s, heart-rate variability of 1 and 5 minutes. Pure."""
+"""Features of finished blocks: heart rate, quality and the pieces of rhythm events. Pure."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from vitalgate.signal import beats as detector
 from vitalgate.signal import rhythm
-from vitalgate.signal.hrv import normal_intervals, time_domain
+from vitalgate.signal.apart import UNKNOWN
+from vitalgate.signal.quality import Grade
+from vitalgate.signal.rhythm import Baseline
+from vitalgate.signal.timeline import AROUND_S, Timeline, rhythm_pieces
+from vitalgate.stream.analysis_block import CELLS, Block
+from vitalgate.stream.analysis_clock import BlockClock
+from vitalgate.stream.analysis_grid import blocks_in, start_of
 from vitalgate.stream.analysis_line import Key
 
-if TYPE_CHECKING:
-    from vitalgate.stream.analysis_core import Block
-
-#: Length of the HRV windows in blocks. Five minutes is the Task Force's short-term standard (1996, Eur Heart J 17:354);
-#: values of windows of different length must not be compared, so each has its own name.
-HRV_BLOCKS = {"hrv": 30, "hrv_60s": 6}
-#: Fewest normal intervals for which a window has a value.
-HRV_LEAST = {"hrv": 100, "hrv_60s": 20}
 ALGORITHM = "vg-rhythm"
-ALGORITHM_VERSION = "1"
+ALGORITHM_VERSION = "2"
+
+#: Events of a block hang on so many blocks on either side.
+AROUND = blocks_in(AROUND_S)
+#: Quality as a number: what `quality` has for a value.
+QUALITY = {Grade.GOOD.value: 1.0, Grade.USABLE.value: 0.5, Grade.BAD.value: 0.0}
+#: Events that are given before their block is final.
+URGENT = frozenset({"asystole", "vf", "vt", "vt_sustained"})
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,10 @@ class FeatureResult:
     unit: str
     withdrawn: bool = False
     revision: int = field(default=0, compare=False)
+    reason: str | None = None
+    """Why the signal is not good; of `quality` only."""
+    provisional: bool = False
+    """True: given before its block was final; not stored, and replaced or taken back."""
 
     @property
     def identity(self) -> tuple[str, int]:
@@ -52,102 +58,92 @@ class FeatureResult:
         return replace(self, withdrawn=True, value=None, revision=revision)
 
 
-Clock = Callable[[int], int]
-"""Event time in microseconds of an absolute sample."""
+def revision_of(offset: int, provisional: bool = False) -> int:
+    """What is final stands above what was provisional by the same input."""
+    return 2 * offset + (not provisional)
 
 
-def block_features(key: Key, block: int, near: Mapping[int, Block], clock: Clock, revision: int) -> list[FeatureResult]:
-    """Heart rate of a block, and the pieces of rate events in it.
+def timeline_of(near: Mapping[int, Block], numbers: range, fs: float) -> Timeline:
+    """What is known of successive blocks; of those that are not there or not believed nothing is present."""
+    first = start_of(numbers.start, fs)
+    present = np.zeros(start_of(numbers.stop, fs) - first, np.bool_)
+    cells = np.full(len(numbers) * CELLS, UNKNOWN, np.int16)
+    blocks = [(number, near[number]) for number in numbers if number in near and near[number].believed]
+    for number, block in blocks:
+        low = start_of(number, fs) - first
+        for begin, end in block.runs:
+            present[low + begin : low + end] = True
+        at = (number - numbers.start) * CELLS
+        cells[at : at + CELLS] = block.baseline
+    baseline = np.where(cells == UNKNOWN, np.nan, cells / np.float32(100)).astype(np.float32)
+    return Timeline(
+        beats=np.concatenate([np.empty(0, np.int64), *(block.beats for _, block in blocks)]),
+        kinds=np.concatenate([np.empty(0, "<U1"), *(block.kinds for _, block in blocks)]),
+        present=present,
+        first=first,
+        baseline=Baseline(baseline, numbers.start * CELLS),
+        fibrillating=[wave for _, block in blocks for wave in block.waves],
+    )
+
+
+def block_features(
+    key: Key, wanted: range, near: Mapping[int, Block], clock: BlockClock, revision: int
+) -> list[FeatureResult]:
+    """Quality and heart rate of the blocks of a range that are there, and the pieces of rhythm events in them.
 
     Parameters
     ----------
     near
-        The block itself and what is known of two blocks on either side: rate events look 16 s round them.
+        These blocks and what is known of AROUND blocks on either side.
 
     Returns
     -------
-    Nothing when the signal of the block is not believed: rate and rhythm are withheld.
+    Of a block whose signal is not believed only the quality: rate and rhythm are withheld.
     """
-    own = near[block]
-    fs = key.fs
-    start, stop = _start(block, fs), _start(block + 1, fs)
-    if not own.believed:
-        return []
     found = []
-    rate = rhythm.heart_rate(own.beats, fs)
-    if not math.isnan(rate):
-        found.append(
-            FeatureResult(key, "heart_rate", start, stop, clock(start), clock(stop), round(rate, 2), "/min",
-                          revision=revision)
-        )  # fmt: skip
-    blocks = range(block - 2, block + 3)
-    first = _start(blocks.start, fs)
-    present = np.zeros(_start(blocks.stop, fs) - first, np.bool_)
-    beats = []
-    for number in blocks:
-        other = near.get(number)
-        if other is not None and other.believed:
-            at = _start(number, fs) - first
-            present[at : at + len(other.present)] = other.present
-            beats.append(other.beats)
-    events = rhythm.rate_events(np.concatenate(beats), fs, start, stop, present=present, first=first)
-    found += [
-        FeatureResult(
-            key, f"event.{event.kind}", event.onset, event.offset, clock(event.onset), clock(event.offset),
-            round(event.value, 3), event.unit, revision=revision,
-        )
-        for event in events
-    ]  # fmt: skip
-    return found
+    for number in wanted:
+        if number in near:
+            found += _plain(key, number, near[number], clock, revision)
+    return found + event_features(key, wanted, near, clock, revision)
 
 
-def window_features(
-    key: Key, prefix: str, members: range, near: Mapping[int, Block], clock: Clock, revision: int
-) -> list[FeatureResult]:
-    """Time-domain HRV of a window of blocks; nothing when there are too few normal intervals.
-
-    ``prefix`` is a key of HRV_BLOCKS; names are ``hrv.sdnn``, ``hrv_60s.rmssd`` and so on.
-    """
-    fs = key.fs
-    rr_ms = _intervals(members, near, fs)
-    values = time_domain(rr_ms)
-    if values.n < HRV_LEAST[prefix]:
+def _plain(key: Key, number: int, block: Block, clock: BlockClock, revision: int) -> list[FeatureResult]:
+    start, stop = start_of(number, key.fs), start_of(number + 1, key.fs)
+    if not block.present:
         return []
-    mean = float(rr_ms[normal_intervals(rr_ms)].mean())
-    start, stop = _start(members.start, fs), _start(members.stop, fs)
-    times = clock(start), clock(stop)
-    named = (
-        ("sdnn", values.sdnn, "ms"),
-        ("rmssd", values.rmssd, "ms"),
-        ("pnn50", values.pnn50, "%"),
-        ("rr_mean", mean, "ms"),
+    times = clock(start), clock.end(stop)
+    grade = FeatureResult(
+        key, "quality", start, stop, *times, QUALITY[block.quality], "1", revision=revision, reason=block.reason
     )
-    return [
-        FeatureResult(key, f"{prefix}.{name}", start, stop, *times, round(value, 3), unit, revision=revision)
-        for name, value, unit in named
-        if not math.isnan(value)
-    ]
+    rate = rhythm.heart_rate(block.beats, key.fs) if block.believed and not block.waves else math.nan
+    if math.isnan(rate):
+        return [grade]
+    return [grade, FeatureResult(key, "heart_rate", start, stop, *times, round(rate, 2), "/min", revision=revision)]
 
 
-def _intervals(members: range, near: Mapping[int, Block], fs: float) -> NDArray[np.float64]:
-    """RR in ms of the beats of these blocks, NaN where signal is missing or not believed in between."""
-    first = _start(members.start, fs)
-    present = np.zeros(_start(members.stop, fs) - first, np.int64)
-    beats = []
-    for number in members:
-        block = near.get(number)
-        if block is not None and block.believed:
-            low = _start(number, fs) - first
-            present[low : low + len(block.present)] = block.present
-            beats.append(block.beats)
-    if not beats:
-        return np.empty(0)
-    at = np.concatenate(beats)
-    so_far = np.concatenate([[0], np.cumsum(present)])
-    there = so_far[at[1:] - first] - so_far[at[:-1] - first]
-    rr = np.diff(at)
-    return np.asarray(np.where(rr - there <= rhythm.MISSING_S * fs, rr * 1000 / fs, np.nan), dtype=np.float64)
-
-
-def _start(block: int, fs: float) -> int:
-    return round(block * detector.BLOCK_S * fs)
+def event_features(
+    key: Key,
+    wanted: range,
+    near: Mapping[int, Block],
+    clock: BlockClock,
+    revision: int,
+    kinds: frozenset[str] | None = None,
+    provisional: bool = False,
+) -> list[FeatureResult]:
+    """The pieces of rhythm events in the blocks of a range that are there and believed; of these ``kinds`` if given."""
+    fs = key.fs
+    timeline = timeline_of(near, range(wanted.start - AROUND, wanted.stop + AROUND), fs)
+    edges = [start_of(number, fs) for number in range(wanted.start, wanted.stop + 1)]
+    found = []
+    for number, events in zip(wanted, rhythm_pieces(timeline, fs, edges), strict=True):
+        if number not in near or not near[number].believed:
+            continue
+        found += [
+            FeatureResult(
+                key, f"event.{event.kind}", event.onset, event.offset, clock(event.onset), clock.end(event.offset),
+                round(event.value, 3), event.unit, revision=revision, provisional=provisional,
+            )
+            for event in events
+            if kinds is None or event.kind in kinds
+        ]  # fmt: skip
+    return found

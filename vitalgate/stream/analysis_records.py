@@ -6,11 +6,13 @@ from hashlib import blake2b
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vitalgate.devices import times
 from vitalgate.signal import beats as detector
-from vitalgate.stream.analysis_core import BeatsResult, Block, beats_digest
+from vitalgate.signal import classes
+from vitalgate.signal.ventricular import Fibrillating
+from vitalgate.stream.analysis_beats import BeatsResult, digest_of
+from vitalgate.stream.analysis_block import Block
 from vitalgate.stream.analysis_features import ALGORITHM, ALGORITHM_VERSION, FeatureResult
 from vitalgate.stream.analysis_line import Key
 
@@ -42,19 +44,25 @@ def _common(key: Key, algorithm: str, version: str) -> Document:
 
 def beats_document(result: BeatsResult) -> Document:
     """A record of patient.beats."""
+    block = result.block
     return {
         **_common(result.key, detector.NAME, detector.VERSION),
-        "block": result.block,
+        "block": result.number,
         "first_sample": result.first_sample,
         "stop_sample": result.stop_sample,
         "start": times.text(result.start_us),
         "revision": result.revision,
         "final": True,
-        "inputs": {"present": result.present, "runs": [list(run) for run in result.runs]},
-        "quality": result.quality or None,
-        "believed": result.believed,
+        "inputs": {"present": block.present, "runs": [list(run) for run in block.runs]},
+        "quality": block.quality or None,
+        "reason": block.reason,
+        "believed": block.believed,
+        "classifier": f"{classes.NAME} {classes.VERSION}",
+        "fibrillation": [[wave.onset, wave.offset, wave.per_min] for wave in block.waves],
+        "baseline": block.baseline.tolist(),
         "beats": [
-            {"sample": sample, "time": times.text(time), "kind": "N", "rr_ms": rr} for sample, time, rr in result.beats
+            {"sample": sample, "time": times.text(time), "kind": kind, "rr_ms": rr}
+            for sample, time, rr, kind in result.beats
         ],
     }
 
@@ -71,6 +79,8 @@ def feature_document(result: FeatureResult) -> Document:
         "unit": result.unit,
         "revision": result.revision,
         "withdrawn": result.withdrawn,
+        "provisional": result.provisional,
+        "reason": result.reason,
     }
 
 
@@ -81,23 +91,29 @@ def _key(document: Document) -> Key:
     )
 
 
-def read_beats(document: Document) -> tuple[Key, int, Block, tuple[object, ...]]:
-    """(line, block number, block, digest) of a record of patient.beats.
+def read_beats(document: Document) -> tuple[Key, int, Block, tuple[object, ...], int]:
+    """(line, block number, block, digest, time of its first sample) of a record of patient.beats.
 
     Raises
     ------
     KeyError, ValueError
         When it was written by something else.
     """
-    first, stop = document["first_sample"], document["stop_sample"]
-    present: NDArray[np.bool_] = np.zeros(stop - first, np.bool_)
-    for low, high in document["inputs"]["runs"]:
-        present[low:high] = True
-    quality = document["quality"] or ""
     beats = document["beats"]
-    block = Block(np.array([beat["sample"] for beat in beats], np.int64), present, quality, document["believed"])
-    listed = tuple((beat["sample"], times.parse(beat["time"]).us, beat["rr_ms"]) for beat in beats)
-    return _key(document), document["block"], block, beats_digest(document["inputs"]["present"], quality, listed)
+    block = Block(
+        beats=np.array([beat["sample"] for beat in beats], np.int64),
+        kinds=np.array([beat["kind"] for beat in beats], "<U1"),
+        runs=tuple((low, high) for low, high in document["inputs"]["runs"]),
+        quality=document["quality"] or "",
+        reason=document["reason"],
+        believed=document["believed"],
+        waves=tuple(Fibrillating(onset, offset, rate) for onset, offset, rate in document["fibrillation"]),
+        baseline=np.array(document["baseline"], np.int16),
+        forms=None,
+    )
+    listed = tuple((beat["sample"], times.parse(beat["time"]).us, beat["rr_ms"], beat["kind"]) for beat in beats)
+    start_us = times.parse(document["start"]).us
+    return _key(document), document["block"], block, digest_of(block, listed), start_us
 
 
 def read_feature(document: Document) -> FeatureResult:
@@ -112,5 +128,5 @@ def read_feature(document: Document) -> FeatureResult:
     return FeatureResult(
         _key(document), document["name"], window["first_sample"], window["stop_sample"],
         times.parse(document["start"]).us, times.parse(document["end"]).us, document["value"], document["unit"],
-        document["withdrawn"], document["revision"],
+        document["withdrawn"], document["revision"], document["reason"], document["provisional"],
     )  # fmt: skip

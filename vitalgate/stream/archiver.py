@@ -22,6 +22,7 @@ class Archiver(Worker):
     name = "archiver"
     topics = (topics.BEATS, topics.FEATURES, topics.ALERTS, topics.AUDIT)
     co_partitioned = False
+    gather_s = 0.1
 
     async def start(self, context: Context) -> None:
         """Connect to the database."""
@@ -49,7 +50,10 @@ class Archiver(Worker):
             if name == topics.AUDIT.name:
                 await self.database.call(self.archive.audit, values)
             else:
-                await self.database.call(writers[name], [orjson.loads(value) for value in values])
+                documents = [orjson.loads(value) for value in values]
+                # What is provisional is not kept: the final one follows.
+                final = [document for document in documents if not document.get("provisional")]
+                await self.database.call(writers[name], final)
         metrics.BATCH_SECONDS.observe(time.monotonic() - began)
 
     async def stop(self) -> None:
