@@ -145,6 +145,11 @@ def shipped() -> tuple[Rule, ...]:
     return tuple(sorted(found, key=lambda rule: rule.id))
 
 
+def shipped_as_is(rule: Rule) -> bool:
+    """Whether this very rule comes with the package."""
+    return rule in shipped()
+
+
 def load(directory: str = "") -> Book:
     """The shipped rules and those of a directory; a rule there replaces the shipped one of the same id.
 
