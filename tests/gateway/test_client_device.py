@@ -109,7 +109,7 @@ def test_a_message_given_up_does_not_block_the_receipts(edge: Edge, server: Smal
     assert not device.declare_lost((keys[0][0], 99))
     with pytest.raises(DeviceError, match="max_message_bytes"):
         device.send("readings", {"readings": [{"note": "x" * 2_000_000}]})
-    device._thread.start()
+    device.start()
     assert device.wait_until_kept(20)
     device.close()
     assert set(server.numbers(name)) == set(keys[1:])
@@ -118,12 +118,12 @@ def test_a_message_given_up_does_not_block_the_receipts(edge: Edge, server: Smal
     assert declared[0]["epoch"] == keys[0][0]
 
 
-def test_a_wrong_password_is_no_end(edge: Edge) -> None:
+def test_a_wrong_password_is_no_end(edge: Edge, caplog: pytest.LogCaptureFixture) -> None:
     (name,) = edge.add_devices("a")
     mqtt = edge.settings.mqtt
     with Device(mqtt.host, mqtt.port, name, "wrong", policy=QUICK) as device:
         device.send_readings([{"metric": "spo2", "value": 97}])
-        time.sleep(1.5)
+        until(lambda: caplog.text.count("the broker refused the device") >= 2, what="two attempts")
         assert not device.connected
         assert device.pending() == 1
     with pytest.raises(DeviceError, match="closed"):

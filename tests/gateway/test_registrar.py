@@ -80,11 +80,11 @@ def test_a_thousand_devices_are_added_in_seconds(edge: Edge, tmp_path: Path) -> 
     lines = [f"{edge.name}-{n},{'scale' if n % 2 else ''},{'p1' if n < 10 else ''}" for n in range(1000)]
     file = tmp_path / "devices.csv"
     file.write_text("device_id,kind,patient\n" + "\n".join(lines) + "\n")
-    start = time.monotonic()
+    start = time.process_time()
     told = edge.command("device", "add", "thermometer", "--from", str(file), "--json")
-    took = time.monotonic() - start
+    took = time.process_time() - start  # the machine may have other things to do
     assert len(told) == len({row["password"] for row in told}) == 1000
-    assert took < 60, took
+    assert took < 4, took
     until(lambda: len(latest(edge, topics.REGISTRY_DEVICES)) == 1000)
     kinds = {record["kind"] for record in latest(edge, topics.REGISTRY_DEVICES).values()}
     assert kinds == {"scale", "thermometer"}
@@ -169,8 +169,8 @@ def test_ticks_go_to_every_partition_at_whole_intervals(make_edge: Callable[...,
     edge = make_edge(alerting__tick_s="0.5")
     migrate(edge.settings.database)
     edge.run("registrar").ready()
-    time.sleep(2.2)
-    records = edge.records(topics.TICKS)
+    enough = 5 * edge.settings.kafka.partitions
+    records = until(lambda: len(found := edge.records(topics.TICKS)) >= enough and found, 20, "ticks")
     by_partition: dict[int, list[int]] = {}
     for _, headers, value, partition in records:
         assert headers["schema"] == "patient.ticks"

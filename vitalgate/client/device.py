@@ -3,40 +3,28 @@
 from __future__ import annotations
 
 import logging
-import random
 import ssl
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from vitalgate.client.connection import Connection, Identity
+from vitalgate.client.connection import Identity
+from vitalgate.client.courier import Courier, CourierClosed
 from vitalgate.client.down import ClockEstimate, ClockFilter, DownError, Settings, TimeAnswer, read_down
-from vitalgate.client.outbox import MemoryOutbox, Outbox, OutboxError
+from vitalgate.client.outbox import MemoryOutbox, Outbox
 from vitalgate.client.protocol import (
     Key,
     Policy,
     Receipt,
-    ReceiptError,
     Rejected,
-    Tracker,
-    declaration,
     message,
-    read_receipt,
     timestamp,
 )
 from vitalgate.devices.codec import encode_cbor, encode_json
 
 log = logging.getLogger(__name__)
-
-#: Messages of the outbox that are looked at; the rest of a long backlog stays on the disk.
-FRONT = 256
-#: In place of a leaf: the message was given up, and its number is to be declared lost.
-LOST = "lost"
-_RETRY_FIRST_S = 0.5
-_RETRY_CAP_S = 60.0
 
 
 class DeviceError(Exception):
@@ -74,6 +62,8 @@ class Device:
         Called with every receipt, and with the payload of every message on the `down` topic.
     on_settings
         Called with the settings that the operator has given the device: after each connection, and when they change.
+    connect
+        False: messages are only collected until `start`.
     firmware, serial
         Told in the status message at each connection.
 
@@ -120,17 +110,16 @@ class Device:
         self._on_down, self._on_settings = on_down, on_settings
         self._clock_filter = ClockFilter()
         self._clock_estimate: ClockEstimate | None = None
-        self._tracker = Tracker(policy)
-        self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
-        self._connected = False
-        self._closing = False
-        self._lost = False
-        self._place = 0
-        self._refill()
-        self._thread = threading.Thread(target=self._run, name=f"device {device_id}", daemon=True)
+        self._courier = Courier(
+            self._identity, self.outbox, clock=clock, encode=self._encode, cbor=encoding == "cbor", policy=policy,
+            on_receipt=self._receipted, on_down=self._told,
+        )  # fmt: skip
         if connect:
-            self._thread.start()
+            self.start()
+
+    def start(self) -> None:
+        """Begin to connect, once, where the device was made with ``connect=False``."""
+        self._courier.start()
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
@@ -191,12 +180,7 @@ class Device:
 
         A status that names the number as lost is sent until a receipt covers it, so that the server does not wait.
         """
-        with self._changed:
-            replaced = self.outbox.replace(key, LOST, b"")
-            if replaced:
-                self._tracker.postpone(key, time.monotonic())
-                self._changed.notify_all()
-        return replaced
+        return self._courier.declare_lost(key)
 
     def send(self, leaf: str, document: Mapping[str, Any]) -> Key:
         """Send a document of your own making to `v1/devices/{device}/{leaf}`, without epoch, seq and sent_at."""
@@ -207,13 +191,10 @@ class Device:
                 f"a message of {size} bytes is larger than {self._max_message_bytes} (max_message_bytes): send fewer "
                 "readings or shorter blocks at once"
             )
-        with self._changed:
-            if self._closing:
-                raise DeviceError("the device is closed")
-            key = self.outbox.add(leaf, body)
-            self._refill()
-            self._changed.notify_all()
-        return key
+        try:
+            return self._courier.add(leaf, body)
+        except CourierClosed as error:
+            raise DeviceError(str(error)) from error
 
     # --- asking -----------------------------------------------------------------------------------------------------
 
@@ -224,7 +205,7 @@ class Device:
     @property
     def connected(self) -> bool:
         """Whether there is a connection to the broker."""
-        return self._connected
+        return self._courier.connected
 
     @property
     def clock_estimate(self) -> ClockEstimate | None:
@@ -237,25 +218,12 @@ class Device:
 
     def wait_until_kept(self, timeout_s: float) -> bool:
         """Wait until every message has its receipt; False when the time ran out."""
-        until = time.monotonic() + timeout_s
-        with self._changed:
-            while len(self.outbox):
-                left = until - time.monotonic()
-                if left <= 0 or self._closing:
-                    return False
-                self._changed.wait(left)
-        return True
+        return self._courier.wait_until_empty(timeout_s)
 
     def close(self) -> None:
         """Disconnect and close the outbox; what has no receipt stays in it for the next time."""
-        with self._changed:
-            if self._closing:
-                return
-            self._closing = True
-            self._changed.notify_all()
-        if self._thread.is_alive():
-            self._thread.join(10.0)
-        self.outbox.close()
+        if self._courier.close():
+            self.outbox.close()
 
     def __enter__(self) -> Device:
         return self
@@ -265,98 +233,16 @@ class Device:
     ) -> None:
         self.close()
 
-    # --- the network ------------------------------------------------------------------------------------------------
+    # --- the courier's calls, on the network thread -----------------------------------------------------------------
 
-    def _refill(self) -> None:
-        """Have the oldest messages of the outbox in the tracker; the lock is held (or nobody else knows us yet)."""
-        room = FRONT - len(self._tracker)
-        if room <= 0:
-            return
-        now = time.monotonic()
-        for place, key in self.outbox.front(self._place, room):
-            self._place = place
-            self._tracker.add(*key, now)
+    def _receipted(self, receipt: Receipt, rejected: list[Rejected]) -> None:
+        for item in rejected:
+            self._tell(self._on_rejected, item)
+        self._tell(self._on_receipt, receipt)
 
-    def _run(self) -> None:
-        wait = _RETRY_FIRST_S
-        while not self._closing:
-            started = time.monotonic()
-            self._lost = False
-            connection = Connection(
-                self._identity, clock=self._clock, encode=self._encode, on_up=self._up, on_gone=self._gone,
-                on_message=self._arrived,
-            )  # fmt: skip
-            try:
-                connection.open()
-            except OSError as error:
-                log.info("no connection to the broker", extra={"device": self.device_id, "detail": str(error)})
-            else:
-                self._serve(connection)
-                connection.close()
-            if time.monotonic() - started > 30:
-                wait = _RETRY_FIRST_S
-            with self._changed:
-                self._changed.wait_for(lambda: self._closing, wait * random.uniform(0.5, 1.0))  # noqa: S311  no secret
-            wait = min(_RETRY_CAP_S, wait * 2)
-
-    def _serve(self, connection: Connection) -> None:
-        """Send what is due until the connection is lost or the device closes."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._connected or self._lost or self._closing, 10.0):
-                return
-            while not self._lost and not self._closing:
-                now = time.monotonic()
-                for key in self._tracker.due(now):
-                    if not self._publish(connection, key, now):
-                        break
-                due = self._tracker.next_due()
-                self._changed.wait(1.0 if due is None else min(1.0, max(0.001, due - time.monotonic())))
-            self._connected = False
-            self._tracker.disconnected()
-        if not self._lost:
-            connection.goodbye()
-
-    def _publish(self, connection: Connection, key: Key, now: float) -> bool:
-        stored = self.outbox.get(key)
-        if stored is None:
-            self._tracker.forget(key)
-            return True
-        if stored.leaf == LOST:
-            leaf, payload = "status", declaration(*key, self._clock(), cbor=self._encode is encode_cbor)
-        else:
-            leaf, payload = stored.leaf, message(stored.body, *key, self._clock())
-        if not connection.publish(leaf, payload):
-            return False
-        self._tracker.sent(key, now)
-        return True
-
-    # --- the connection's calls, on its thread ----------------------------------------------------------------------
-
-    def _up(self) -> None:
-        with self._changed:
-            self._connected = True
-            self._tracker.connected(time.monotonic())
-            self._changed.notify_all()
-
-    def _gone(self) -> None:
-        with self._changed:
-            self._connected = False
-            self._lost = True
-            self._changed.notify_all()
-
-    def _arrived(self, leaf: str, payload: bytes) -> None:
-        if leaf == "down":
-            self._told(payload, self._clock())
-            return
-        try:
-            receipt = read_receipt(payload)
-        except ReceiptError as error:
-            log.warning("a receipt could not be read", extra={"device": self.device_id, "detail": str(error)})
-            return
-        self._receipted(receipt)
-
-    def _told(self, payload: bytes, now: float) -> None:
+    def _told(self, payload: bytes) -> None:
         """A message of the `down` topic."""
+        now = self._clock()
         self._tell(self._on_down, payload)
         try:
             told = read_down(payload)
@@ -367,25 +253,6 @@ class Device:
             self._clock_estimate = self._clock_filter.answer(told, now)
         elif told is not None:
             self._tell(self._on_settings, told)
-
-    def _receipted(self, receipt: Receipt) -> None:
-        with self._changed:
-            if self._closing:
-                return
-            try:
-                settled = self.outbox.settle(receipt)
-            except OutboxError as error:  # sent again, and receipted again
-                log.error("a receipt could not be noted", extra={"device": self.device_id, "detail": str(error)})
-                return
-            self._tracker.receipt(receipt)
-            self._refill()
-            self._changed.notify_all()
-        for item in settled.rejected:
-            log.warning(
-                "a message was refused", extra={"device": self.device_id, "seq": item.seq, "reason": item.reason}
-            )
-            self._tell(self._on_rejected, item)
-        self._tell(self._on_receipt, receipt)
 
     def _tell(self, callback: Callable[[Any], None] | None, what: Any) -> None:
         """Call the owner's function; its fault must not end the connection."""
