@@ -9,12 +9,17 @@ from __future__ import annotations
 import os
 import sys
 
-from vitalgate.client import Device, Rejected
+from vitalgate.client import Device, Rejected, Settings
 
 
 def refused(item: Rejected) -> None:
     """The server keeps what it refuses, with this reason; sending it again would change nothing."""
     print(f"message {item.seq} was refused: {item.reason}: {item.detail}", file=sys.stderr)
+
+
+def told(wished: Settings) -> None:
+    """What `vitalgate device configure` set for this device, at each connection and when it changes."""
+    print(f"settings {wished.revision}: {dict(wished.settings)}", file=sys.stderr)
 
 
 def main() -> int:
@@ -27,6 +32,7 @@ def main() -> int:
         environment["VG_PASSWORD"],
         outbox=environment.get("VG_OUTBOX", "thermometer.sqlite"),
         on_rejected=refused,
+        on_settings=told,
     )
     with device:
         for value in sys.argv[1:]:

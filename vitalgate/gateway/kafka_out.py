@@ -169,7 +169,7 @@ class KafkaOut:
         if self.done_count != before:
             self._progress = now
             self._answers_since = None
-        if now >= self._next_watch:
+        if now >= self._next_watch or (self.done_count != before and not self.pending()):
             self._next_watch = now + WATCH_S
             self._watch(now)
 
