@@ -52,21 +52,31 @@ def _rest(settings: DatabaseSettings) -> None:
 
 
 @pytest.fixture(scope="session")
-def has_timescale(dsn: str) -> bool:
-    """Whether the server can make hypertables."""
+def no_timescale(dsn: str) -> str:
+    """Why the server cannot make hypertables that compress; empty when it can."""
     with psycopg.connect(dsn) as connection:
         row = connection.execute(
-            "SELECT current_setting('shared_preload_libraries') LIKE '%timescaledb%'"
-            " AND EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb')"
+            "SELECT current_setting('shared_preload_libraries') LIKE '%timescaledb%',"
+            " EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb'),"
+            " coalesce(current_setting('timescaledb.license', true), ''), version()"
         ).fetchone()
-    return bool(row and row[0])
+    assert row is not None
+    loaded, offered, license_, version = row
+    server = " ".join(version.split()[:2])
+    if not offered:
+        return f"{server} has no extension timescaledb: install it for that server (local.postgres_bin names another)"
+    if not loaded:
+        return f"{server} offers timescaledb, but shared_preload_libraries does not name it"
+    if license_ == "apache":
+        return f"{server} runs timescaledb.license = apache, without compression and continuous aggregates"
+    return ""
 
 
 @pytest.fixture(scope="session", params=["plain", "timescale"])
-def migrated(request: pytest.FixtureRequest, dsn: str, has_timescale: bool) -> Iterator[DatabaseSettings]:
+def migrated(request: pytest.FixtureRequest, dsn: str, no_timescale: str) -> Iterator[DatabaseSettings]:
     """One migrated schema a form, for the session."""
-    if request.param == "timescale" and not has_timescale:
-        pytest.skip("the PostgreSQL server does not offer TimescaleDB")
+    if request.param == "timescale" and no_timescale:
+        pytest.skip(no_timescale)
     settings = DatabaseSettings(
         dsn=dsn,
         db_schema=f"vgt_{request.param}_{os.getpid()}",

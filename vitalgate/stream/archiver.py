@@ -22,7 +22,7 @@ class Archiver(Worker):
     name = "archiver"
     topics = (topics.BEATS, topics.FEATURES, topics.ALERTS, topics.AUDIT)
     co_partitioned = False
-    gather_s = 0.1
+    gather_s = 0.25
 
     async def start(self, context: Context) -> None:
         """Connect to the database."""

@@ -31,6 +31,7 @@ class Auditor(Worker):
 
     name = "auditor"
     topics = (topics.AUDIT_INBOX,)
+    gather_s = 0.25
 
     async def start(self, context: Context) -> None:
         """Read the signing key; without one the chain is written without checkpoints, and says so."""

@@ -9,7 +9,9 @@ partition.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, cast
 
@@ -47,13 +49,22 @@ class RunConsumer(_Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._durable: dict[TP, int] = {}
+        self._gather_s = cast("_App", self.app).gather_s
+        self._fetched = 0.0
 
     def durable(self, tp: TP, through: int) -> None:
         """Everything of the partition up to and with this offset is done; it is committed at the next interval."""
         self._durable[tp] = through
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Run]]:
-        """One run for each partition that the fetcher has something of."""
+        """One run for each partition that the fetcher has something of.
+
+        What has been fetched of a partition is not fetched beyond until it is taken, so that taking it now and then
+        keeps the number of requests to Kafka low.
+        """
+        early = self._fetched + self._gather_s - time.monotonic()
+        if early > 0:
+            await asyncio.sleep(early)
         found, unpaused = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
         if self.should_stop:
@@ -64,6 +75,8 @@ class RunConsumer(_Consumer):
             except Exception as error:
                 log.debug("no seek", extra={"error": repr(error)})
             return
+        if found:
+            self._fetched = time.monotonic()
         usable = (unpaused or set()) | self._buffered_partitions
         for tp, records in (found or {}).items():
             if self._changed(generation):
@@ -107,6 +120,9 @@ class _RunTransport(_Transport):
 class _App(faust.App):
     """Faust with our consumer, and without its working directory: there are no tables to keep in it."""
 
+    gather_s = 0.0
+    """`Worker.gather_s`."""
+
     def _new_transport(self) -> _RunTransport:
         return _RunTransport(self.conf.broker_consumer, self)
 
@@ -140,7 +156,7 @@ class _NoTables(TableManager):
 
 def make_app(worker: Worker, settings: Settings, slot: str) -> AppT:
     """The app, not started; call inside the event loop it shall run in."""
-    return _App(
+    app = _App(
         group(settings, worker.name),
         broker=[f"kafka://{node.strip()}" for node in settings.kafka.bootstrap.split(",")],
         broker_client_id=f"vitalgate-{worker.name}-{slot}",
@@ -168,6 +184,8 @@ def make_app(worker: Worker, settings: Settings, slot: str) -> AppT:
         Monitor=_Quiet,
         TableManager=_NoTables,
     )
+    app.gather_s = worker.gather_s
+    return app
 
 
 def make_channel(app: AppT, worker: Worker, settings: Settings) -> Any:

@@ -45,6 +45,8 @@ EXIT_UNEXPECTED = 3
 GRACE_S = 0.6
 #: An event loop that stood still this long makes the process unhealthy.
 STALLED_S = 30.0
+#: The runs of one fetch, one a partition, come a moment after each other: so long is waited for them to be one batch.
+_FETCH_S = 0.001
 #: What a record weighs in the buffer beside its value.
 _OVERHEAD = 200
 
@@ -249,6 +251,8 @@ class _Harness:
                 continue
             if self.loaded_round != self.round and not await self._load():
                 continue
+            if len(self.buffer) < self.batch_max // 4:
+                await asyncio.sleep(_FETCH_S)
             await self._next_batch()
             if due is not None and loop.time() >= due and worker.tick_s is not None:
                 await self._call(self._tick())
