@@ -10,6 +10,7 @@ from vitalgate.scoring import databases
 from vitalgate.scoring.beats import score_beats
 from vitalgate.scoring.classes import score_classes
 from vitalgate.scoring.databases import Database, DatabaseError
+from vitalgate.scoring.delineation import score_delineation
 from vitalgate.scoring.detectors import OURS
 from vitalgate.scoring.fibrillation import score_fibrillation
 from vitalgate.scoring.quality import score_quality
@@ -46,6 +47,8 @@ def score_folder(
         document["strips"] = score_strips(folder)
     if ours and kind in (Database.MIT_BIH, Database.NOISE_STRESS, Database.CINC_2017):
         document["quality"] = score_quality(folder)
+    if ours and kind is Database.LUDB:
+        document["delineation"] = score_delineation(folder)
     if not ours and "beats" not in document:
         raise DatabaseError(f"{folder} holds {kind}, which scores no beat detector; leave --detector out")
     return document
