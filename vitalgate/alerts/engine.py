@@ -116,8 +116,10 @@ class Engine(Population):
         """Time has come to ``time_us``: what was waiting for it happens."""
         self.clock.us = max(self.now, time_us)
         events: list[AlertEvent] = []
+        found: list[tuple[int, str]] = []
         while self._deadlines and self._deadlines[0][0] <= self.now:
-            due, name = heapq.heappop(self._deadlines)
+            found.append(heapq.heappop(self._deadlines))
+        for due, name in found:
             patient = self._patients.get(name)
             if patient is None and name in self._packed:
                 patient = self._patient(name)
@@ -131,6 +133,7 @@ class Engine(Population):
         """What somebody does with an alert, once; the answer is the same however often it is asked."""
         patient = self._patient(command.patient)
         target = self._find(patient, command.alert_id)
+        # A step is told before the next is taken: each event shows the alert as it stood then.
         steps = lifecycle.obey(patient, command, target, self.now, detected_us)
         events = [self._event(patient, step, 0, detected_us) for step in steps]
         if events:

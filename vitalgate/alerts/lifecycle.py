@@ -78,8 +78,8 @@ def deadline(patient: Patient, now: int, roster: Roster | None) -> int | None:
 
 def obey(
     patient: Patient, command: Command, target: tuple[str, Known] | None, now: int, detected_us: int
-) -> list[Step]:
-    """Do what a command says, once; the answer is in ``patient.commands``.
+) -> Iterator[Step]:
+    """Do what a command says, once; when all steps are taken the answer is in ``patient.commands``.
 
     Parameters
     ----------
@@ -89,17 +89,15 @@ def obey(
         The newest tick, us.
     """
     if command.command_id in patient.commands:
-        return []
-    steps: list[Step] = []
-    fault = _fault(command, target, max(now, detected_us) if now == NEVER else now)
+        return
+    fault = _fault(command, target, detected_us if now == NEVER else now)
     if target is not None and not fault:
-        steps = list(_do(patient, command, *target, now, detected_us))
+        yield from _do(patient, command, *target, now)
     number = "0" if target is None else str(target[1].number)
     patient.commands[command.command_id] = ["refused" if fault else "done", fault, number]
     while len(patient.commands) > COMMANDS:
         patient.commands.pop(next(iter(patient.commands)))
     patient.dirty = True
-    return steps
 
 
 def _fault(command: Command, target: tuple[str, Known] | None, now: int) -> str:
@@ -127,7 +125,7 @@ def _fault(command: Command, target: tuple[str, Known] | None, now: int) -> str:
     return ""
 
 
-def _do(patient: Patient, command: Command, rule: str, known: Known, now: int, detected_us: int) -> Iterator[Step]:
+def _do(patient: Patient, command: Command, rule: str, known: Known, now: int) -> Iterator[Step]:
     known.number += 1
     if command.action == "acknowledge":
         known.acknowledged_by, known.acknowledged_us = command.who, round(command.at.timestamp() * 1e6)

@@ -134,7 +134,7 @@ class Patient:
         found = devices.get(device)
         if found is None:
             found = devices[device] = Presence(min(term.gap_us for term in self.book.by_key[key]))
-        return found.heard(time)
+        return found.heard(time, self.sources.now.us)
 
     def set_book(self, book: Book) -> None:
         """Other rules or limits. What was closed under the old ones stays as it was told."""

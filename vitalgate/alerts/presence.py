@@ -18,16 +18,17 @@ class Presence(msgspec.Struct, array_like=True):
     floor: int | None = None
     """Stretches that end before this have been dropped: nothing is said of the time before."""
 
-    def heard(self, time: int) -> bool:
-        """Take one sign of life; True when a silence began, ended or went away by it."""
+    def heard(self, time: int, now: int) -> bool:
+        """Take one sign of life; True when a silence that counts by ``now`` ended, moved or went away by it."""
         runs = self.runs
         if runs and runs[-1][0] <= time:
             last = runs[-1]
             if time <= last[1]:
                 return False
             if time - last[1] <= self.gap_us:
+                told = now >= last[1] + self.gap_us
                 last[1] = time
-                return False
+                return told
             runs.append([time, time])
             if len(runs) > KEPT:
                 del runs[0]
