@@ -156,3 +156,75 @@ def test_killed_at_random_gives_what_an_undisturbed_run_gives(settings: Settings
         # The settle time of those that are over has not passed: no tick has said so.
         open_now = {v["alert_id"] for v in state(settings).values() if not v["cleared_at"] and v["metric"] == "spo2"}
         assert len(open_now) == sum(end is None for *_, end in wanted)
+
+
+def command(alert: dict[str, Any], name: str, action: str, **more: Any) -> tuple[Topic, str | None, bytes]:
+    document = {
+        "command_id": f"command-{name}", "alert_id": alert["alert_id"], "patient": alert["patient"], "who": "anna",
+        "action": action, "at": times.text(us(0)), **more,
+    }  # fmt: skip
+    return topics.ALERT_COMMANDS, alert["patient"], orjson.dumps(document)
+
+
+def replies(settings: Settings) -> dict[str, set[tuple[str, str]]]:
+    found: dict[str, set[tuple[str, str]]] = {}
+    for message in read_all(settings.kafka, topics.ALERT_REPLIES):
+        document = orjson.loads(message.value() or b"")
+        found.setdefault(document["command_id"], set()).add((document["outcome"], document["state"]))
+    return found
+
+
+def test_commands_and_escalation_survive_kills(settings: Settings, tmp_path: Path) -> None:
+    """Answered and climbing alerts, with the worker killed again and again: each step once, timers kept."""
+    chance = random.Random(3)
+    roster = {
+        "team": "care", "members": ["anna"], "always_on_call": ["duty"], "change": 1,
+        "escalation": {"high": [{"after_s": 60, "to": "team"}, {"after_s": 120, "to": "on-call"}]},
+    }  # fmt: skip
+    send(settings.kafka, [(topics.REGISTRY_ROSTERS, "care", orjson.dumps(roster))])
+    names = [f"p{n}" for n in range(8)]
+    with running(settings, "alerting", tmp_path) as worker:
+
+        def disturbed() -> None:
+            time.sleep(chance.uniform(0.0, 0.8))
+            worker.kill()
+            worker.start()
+
+        def happened(what: str) -> list[str]:
+            return sorted(e["patient"] for e in told(settings) if e["happened"] == what)
+
+        send(settings.kafka, tick(0))
+        low = [given(reading("glucose", 1, 40.0), patient=name, device=f"d-{name}", seq=1) for name in names]
+        send(settings.kafka, inputs(low))
+        disturbed()
+        wait_for(lambda: len([e for e in told(settings) if e["rule"] == "glucose-very-low"]) == 8)
+        alerts = {e["patient"]: e for e in told(settings) if e["rule"] == "glucose-very-low"}
+        answered = [command(alerts[name], f"ack-{name}", "acknowledge") for name in names[:4]]
+        send(settings.kafka, answered)
+        disturbed()
+        send(settings.kafka, [*answered, *answered])
+        wait_for(lambda: len(happened("acknowledged")) == 4)
+        send(settings.kafka, tick(65))
+        disturbed()
+        wait_for(lambda: happened("escalated") == names[4:])
+        disturbed()
+        send(settings.kafka, tick(125))
+        wait_for(lambda: len(happened("escalated")) == 8)
+        last = [command(alerts["p7"], "ack-p7", "acknowledge"), command(alerts["p0"], "ack-again", "acknowledge")]
+        last.append((topics.ALERT_COMMANDS, "p0", orjson.dumps({"command_id": "command-bad", "action": "sing"})))
+        last.append((topics.ALERT_COMMANDS, "p0", b"no document"))
+        send(settings.kafka, last)
+        wait_for(lambda: "command-bad" in replies(settings) and len(happened("acknowledged")) == 5)
+        said = replies(settings)
+        assert all(said[f"command-ack-{name}"] == {("done", "acknowledged")} for name in [*names[:4], "p7"])
+        assert said["command-ack-again"] == {("refused", "acknowledged")} and said["command-bad"] == {("refused", "")}
+        for event in told(settings):
+            if event["happened"] == "escalated":
+                assert event["recipients"] == (["anna"] if event["escalation_level"] == 1 else ["duty"])
+        numbers: dict[str, list[int]] = {}
+        for event in told(settings):
+            numbers.setdefault(event["alert_id"], []).append(event["number"])
+        assert all(sorted(found) == list(range(1, len(found) + 1)) for found in numbers.values()), "each step once"
+        inbox = {orjson.loads(m.value() or b"")["event_id"]: m for m in read_all(settings.kafka, topics.AUDIT_INBOX)}
+        actions = [orjson.loads(m.value() or b"")["action"] for m in inbox.values()]
+        assert actions.count("alert.acknowledged") == 5 and actions.count("alert.escalated") == 8
