@@ -154,7 +154,7 @@ def _figure(name: str, values: Floats, certainty: Floats) -> Interval:
     low, middle, high = (float(value) for value in np.quantile(values[there], (0.25, 0.5, 0.75)))
     spread = high - low
     if spread > WIDEST_SPREAD_MS[name.partition(".")[0]]:
-        reason = f"it varies too much from beat to beat ({low:.0f} to {high:.0f} ms)"
+        reason = f"varies too much: {low:.0f} to {high:.0f} ms"
         return Interval(None, round(spread, 1), count, confidence, reason)
     return Interval(round(middle, 1), round(spread, 1), count, confidence)
 
