@@ -123,10 +123,12 @@ class Pipeline:
         """One JSON record."""
         self._producer.produce(topics.full(topic, self.settings.kafka), json.dumps(body), key)
 
-    def register(self, device: str, kind: str = "pulse-oximeter", patient: str | None = None) -> None:
+    def register(
+        self, device: str, kind: str = "pulse-oximeter", patient: str | None = None, state: str = "active"
+    ) -> None:
         """A device, with a patient since 2020."""
         self.put(topics.REGISTRY_DEVICES, device, {
-            "device": device, "kind": kind, "state": "active", "serial": "", "firmware": "", "credential_hash": "",
+            "device": device, "kind": kind, "state": state, "serial": "", "firmware": "", "credential_hash": "",
             "updated_at": "2026-01-01T00:00:00Z", "change": next(self._changes),
         })  # fmt: skip
         if patient:

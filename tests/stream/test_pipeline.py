@@ -92,6 +92,21 @@ def test_a_device_registered_a_moment_ago_is_known(pipeline: Pipeline) -> None:
     assert len(owners) == 20
 
 
+def test_a_device_added_again_a_moment_ago_is_no_longer_revoked(pipeline: Pipeline) -> None:
+    for n in range(10):
+        pipeline.register(f"again-{n}", patient=f"p-again-{n}", state="revoked")
+    pipeline.send("again-0", reading("e", 1))
+    pipeline.flush()
+    refused = "SELECT count(*) FROM {v}.dead_letters WHERE device_id LIKE 'again-%'"
+    wait_for(lambda: pipeline.count(refused) == 1)
+    for n in range(10):
+        pipeline.register(f"again-{n}", patient=f"p-again-{n}")
+        pipeline.send(f"again-{n}", reading("e", 2))
+        pipeline.flush()
+    wait_for(lambda: pipeline.count("SELECT count(*) FROM {v}.readings WHERE device_id LIKE 'again-%'") == 10)
+    assert pipeline.count(refused) == 1
+
+
 def test_every_batch_is_audited_and_the_ranges_are_marked_published(pipeline: Pipeline) -> None:
     events = [json.loads(m.value()) for m in pipeline.records(topics.AUDIT_INBOX)]
     recorded = [event for event in events if event["action"] == "batch.recorded"]

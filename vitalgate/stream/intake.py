@@ -103,8 +103,11 @@ class Intake(Worker):
         self._count(taken)
 
     def _is_new(self, name: str | None) -> bool:
-        """Whether a device is unknown here, or known and nobody's: perhaps only not yet."""
-        return name is not None and (name not in self.registry.devices or not self.registry.assignments(name))
+        """Whether a device is unknown here, or nobody's: perhaps only not yet; or revoked: perhaps no longer."""
+        if name is None:
+            return False
+        device = self.registry.device(name)
+        return device is None or device.revoked or not self.registry.assignments(name)
 
     def _take(
         self, raw: RawRecord, name: str | None, device: RegisteredDevice | None, touched: dict[int, States]
