@@ -55,7 +55,10 @@ def by_stretch(events: Iterable[RhythmEvent], edges: Sequence[int], fs: float) -
         for stretch in range(max(k, 0), len(found)):
             onset, offset = max(event.onset, edges[stretch]), min(event.offset, edges[stretch + 1])
             if onset < offset:
-                found[stretch].append(replace(event, onset=onset, offset=offset))
+                whole = onset == event.onset and offset == event.offset
+                found[stretch].append(
+                    event if whole else RhythmEvent(event.kind, onset, offset, event.value, event.unit)
+                )
             if event.offset <= edges[stretch + 1]:
                 break
     return [join_events(own, fs) for own in found]
@@ -69,11 +72,12 @@ def join_events(pieces: Iterable[RhythmEvent], fs: float) -> list[RhythmEvent]:
     joined: list[RhythmEvent] = []
     for event in sorted(pieces, key=lambda e: (e.kind, e.onset, e.offset)):
         last = joined[-1] if joined else None
-        if last is not None and last.kind == event.kind and event.kind not in WHOLE and event.onset <= last.offset:
-            offset = max(last.offset, event.offset)
-            best = min if event.kind == "bradycardia" else max
-            joined[-1] = replace(last, offset=offset, value=best(last.value, event.value))
-        else:
+        if last is None or last.kind != event.kind or event.kind in WHOLE or event.onset > last.offset:
             joined.append(event)
+            continue
+        offset = max(last.offset, event.offset)
+        value = min(last.value, event.value) if event.kind == "bradycardia" else max(last.value, event.value)
+        if offset != last.offset or value != last.value:
+            joined[-1] = RhythmEvent(last.kind, last.onset, offset, value, last.unit)
     joined = [replace(e, value=(e.offset - e.onset) / fs) if e.kind == "asystole" else e for e in joined]
     return sorted(joined, key=lambda e: (e.onset, e.kind))

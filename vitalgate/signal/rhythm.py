@@ -115,9 +115,9 @@ def rate_events(
         Absolute samples.
     present
         What there was: a boolean array (True where there was signal), or the signal itself with NaN where there was
-        not; its first element is absolute sample ``first``, and outside it nothing is present. Without it, signal is
-        taken to be present between any two beats up to 16 s apart. A caller that does not believe a stretch of signal
-        marks it as not present.
+        not; its first element is absolute sample ``first``, and outside it nothing is present. Or stretches [from, to)
+        of absolute samples, (n, 2) integers that neither overlap nor touch. Without it, signal is taken to be present
+        between any two beats up to 16 s apart. A caller that does not believe a stretch of signal leaves it out.
     baseline
         Where the baseline was, to tell an electrode's silence from the heart's. Without it every silence is believed.
     slow_per_min, fast_per_min
@@ -146,13 +146,12 @@ def rate_pieces(
     low, high = edges[0] - round(BEFORE_S * fs), edges[-1] + round(AFTER_S * fs)
     at = np.asarray(beats, dtype=np.int64).ravel()
     at = at[(at >= low) & (at < high)]
-    mask = _mask(present)
     lengths = np.diff(at)
-    if mask is None:
+    if present is None:
         known = lengths <= AFTER_S * fs
         runs = np.column_stack([at[:-1], at[1:]])[known]
     else:
-        runs = _present_runs(mask, first, low, high)
+        runs = _present_runs(present, first, low, high)
         known = _missing(at, runs) <= MISSING_S * fs
     if baseline is not None:
         for k in np.flatnonzero(known & (lengths >= _LOOK_S * fs)):
@@ -178,21 +177,18 @@ def known_intervals(beats: ArrayLike, fs: float, present: ArrayLike, first: int 
         As in ``rate_events``.
     """
     at = np.asarray(beats, np.int64).ravel()
-    mask = _mask(present)
-    if len(at) < 2 or mask is None:
-        return np.ones(max(0, len(at) - 1), np.bool_)
-    return np.asarray(_missing(at, _present_runs(mask, first, int(at[0]), int(at[-1]) + 1)) <= MISSING_S * fs)
+    if len(at) < 2:
+        return np.ones(0, np.bool_)
+    return np.asarray(_missing(at, _present_runs(present, first, int(at[0]), int(at[-1]) + 1)) <= MISSING_S * fs)
 
 
-def _mask(present: ArrayLike | None) -> NDArray[np.bool_] | None:
-    if present is None:
-        return None
-    array = np.asarray(present).ravel()
-    return array if array.dtype == np.bool_ else np.isfinite(array)
-
-
-def _present_runs(mask: NDArray[np.bool_], first: int, low: int, high: int) -> NDArray[np.int64]:
+def _present_runs(present: ArrayLike, first: int, low: int, high: int) -> NDArray[np.int64]:
     """Runs [begin, end) of presence in absolute samples, cut to [low, high); gaps too short to matter stay gaps."""
+    array = np.asarray(present)
+    if array.ndim == 2:
+        cut = np.clip(array.astype(np.int64), low, high)
+        return cut[cut[:, 0] < cut[:, 1]]
+    mask = array if array.dtype == np.bool_ else np.isfinite(array)
     begin, end = max(low, first), min(high, first + len(mask))
     if end <= begin:
         return np.empty((0, 2), np.int64)
@@ -203,7 +199,7 @@ def _present_runs(mask: NDArray[np.bool_], first: int, low: int, high: int) -> N
 def _missing(at: NDArray[np.int64], runs: NDArray[np.int64]) -> NDArray[np.int64]:
     """Samples missing between each beat and the next."""
     if len(at) < 2 or not len(runs):
-        return np.diff(at)
+        return np.asarray(np.diff(at))
     # Samples present before each beat: exact, in integers.
     total = np.concatenate([[0], np.cumsum(runs[:, 1] - runs[:, 0])])
     run = np.searchsorted(runs[:, 0], at, side="right") - 1

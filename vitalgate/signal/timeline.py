@@ -20,7 +20,13 @@ from vitalgate.signal.ectopy import ectopy_pieces
 from vitalgate.signal.pieces import RhythmEvent, by_stretch
 from vitalgate.signal.quality import Grade, Reason, Stretch, signal_quality
 from vitalgate.signal.rhythm import AFTER_S as RATES_S
-from vitalgate.signal.rhythm import Baseline, known_intervals, rate_pieces
+from vitalgate.signal.rhythm import (
+    BRADYCARDIA_PER_MIN,
+    TACHYCARDIA_PER_MIN,
+    Baseline,
+    known_intervals,
+    rate_pieces,
+)
 from vitalgate.signal.ventricular import Fibrillating, fibrillating
 
 #: Events of a stretch depend on what is known of the signal within this of it.
@@ -36,7 +42,7 @@ class Timeline:
     beats, kinds
         (n,) absolute samples of R peaks and their classes.
     present
-        Where there is signal that is believed; its first element is absolute sample ``first``.
+        (n, 2) stretches [from, to) of absolute samples where there is signal that is believed; none touch.
     baseline
         Cells of the baseline; None when they are not known, and every silence is believed.
     fibrillating
@@ -45,8 +51,7 @@ class Timeline:
 
     beats: NDArray[np.int64]
     kinds: NDArray[np.str_]
-    present: NDArray[np.bool_]
-    first: int
+    present: NDArray[np.int64]
     baseline: Baseline | None
     fibrillating: Sequence[Fibrillating]
 
@@ -54,19 +59,56 @@ class Timeline:
 def rhythm_pieces(timeline: Timeline, fs: float, edges: Sequence[int]) -> list[list[RhythmEvent]]:
     """The events of successive stretches, between each two neighbours of ``edges``, by onset."""
     at, kinds, present = timeline.beats, timeline.kinds, timeline.present
+    if _uneventful(timeline, fs, edges):
+        return [[] for _ in edges[1:]]
     if timeline.fibrillating:
-        present = present.copy()
-        for wave in timeline.fibrillating:
-            present[max(0, wave.onset - timeline.first) : max(0, wave.offset - timeline.first)] = False
-        inside = np.clip(at - timeline.first, 0, max(0, len(present) - 1))
-        outside = present[inside] if len(present) else np.zeros(len(at), np.bool_)
+        waves = np.array([(wave.onset, wave.offset) for wave in timeline.fibrillating], np.int64)
+        present = without(present, waves)
+        inside = np.searchsorted(waves[:, 0], at, side="right") - 1
+        outside = (inside < 0) | (at >= waves[np.maximum(inside, 0), 1])
         at, kinds = at[outside], kinds[outside]
-    rates = rate_pieces(at, fs, edges, present=present, first=timeline.first, baseline=timeline.baseline)
-    known = known_intervals(at, fs, present, timeline.first)
+    rates = rate_pieces(at, fs, edges, present=present, baseline=timeline.baseline)
+    known = known_intervals(at, fs, present)
     ectopy = ectopy_pieces(at, kinds, fs, edges, known)
     found = [RhythmEvent("vf", wave.onset, wave.offset, wave.per_min, "/min") for wave in timeline.fibrillating]
-    waves = by_stretch(found, edges, fs)
-    return [sorted([*a, *b, *c], key=lambda e: (e.onset, e.kind)) for a, b, c in zip(rates, ectopy, waves, strict=True)]
+    whole = by_stretch(found, edges, fs)
+    return [sorted([*a, *b, *c], key=lambda e: (e.onset, e.kind)) for a, b, c in zip(rates, ectopy, whole, strict=True)]
+
+
+def _uneventful(timeline: Timeline, fs: float, edges: Sequence[int]) -> bool:
+    """Whether nothing can be found, told cheaply: unbroken signal, no beat out of order, no interval too long or short.
+
+    Most hearts are like that most of the time.
+    """
+    at = timeline.beats
+    if timeline.fibrillating or len(timeline.present) != 1 or len(at) < 2 or (timeline.kinds == "V").any():
+        return False
+    [[begin, end]] = timeline.present.tolist()
+    if begin > edges[0] or end < edges[-1]:
+        return False
+    rr = np.diff(at)
+    longest = max(int(rr.max()), int(at[0]) - begin, end - int(at[-1]))
+    return longest <= 60 * fs / BRADYCARDIA_PER_MIN and int(rr.min()) >= 60 * fs / TACHYCARDIA_PER_MIN
+
+
+def true_runs(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(n, 2) stretches [from, to) where a mask is True."""
+    edges = np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8))
+    return np.column_stack([np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)]).astype(np.int64)
+
+
+def without(runs: NDArray[np.int64], holes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Stretches less others; both (n, 2), in order, none of either overlapping its like."""
+    found = []
+    for begin, end in runs.tolist():
+        for low, high in holes.tolist():
+            if low < end and high > begin:
+                if low > begin:
+                    found.append((begin, low))
+                begin = max(begin, high)
+        if begin < end:
+            found.append((begin, end))
+    return np.array(found, np.int64).reshape(-1, 2)
 
 
 def believed(stretch: Stretch, beats: int) -> bool:
@@ -111,5 +153,5 @@ def rhythm_of_signal(
     classes = classify_beats(samples, fs, at).kinds if kinds is None else np.asarray(kinds, np.str_)
     count = int(len(samples) // (cells.CELL_S * fs))
     baseline = Baseline(cells.baseline_cells(samples[np.newaxis], fs, 0, 0, count)[0], 0)
-    timeline = Timeline(at, classes, present, 0, baseline, waves)
+    timeline = Timeline(at, classes, true_runs(present), baseline, waves)
     return rhythm_pieces(timeline, fs, [0, len(samples)])[0]

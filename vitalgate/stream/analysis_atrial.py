@@ -64,7 +64,7 @@ def question(number: int, near: Mapping[int, Block], fs: float) -> Question | No
     if first is None or timeline.fibrillating:
         return None
     window = timeline.beats[first : first + 2 * HALF_BEATS + 1]
-    if not known_intervals(window, fs, timeline.present, timeline.first).all():
+    if not known_intervals(window, fs, timeline.present).all():
         return None
     return Question(timeline.beats, timeline.kinds, first)
 

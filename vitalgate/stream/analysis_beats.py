@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vitalgate.signal.rhythm import known_intervals
 from vitalgate.stream.analysis_block import Block
@@ -60,17 +59,18 @@ def _intervals(fs: float, number: int, block: Block, before: Block | None) -> li
     """RR in ms that each beat of a block ends; None where signal is missing in between, or no beat is before."""
     if not len(block.beats):
         return []
-    first = start_of(number - 1, fs)
-    present: NDArray[np.bool_] = np.zeros(start_of(number + 1, fs) - first, np.bool_)
-    beats = block.beats
+    present: list[tuple[int, int]] = []
     for at, other in ((number - 1, before), (number, block)):
-        if other is not None:
-            low = start_of(at, fs) - first
-            for begin, end in other.runs:
-                present[low + begin : low + end] = True
+        low = start_of(at, fs)
+        for begin, end in other.runs if other is not None else ():
+            if present and present[-1][1] == low + begin:
+                present[-1] = (present[-1][0], low + end)
+            else:
+                present.append((low + begin, low + end))
+    beats = block.beats
     if before is not None and len(before.beats):
         beats = np.concatenate([before.beats[-1:], beats])
-    known = known_intervals(beats, fs, present, first)
+    known = known_intervals(beats, fs, np.array(present, np.int64).reshape(-1, 2))
     rr: list[float | None] = [
         round(float(length) * 1000 / fs, 3) if there else None
         for length, there in zip(np.diff(beats), known, strict=True)

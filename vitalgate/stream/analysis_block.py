@@ -20,7 +20,7 @@ from vitalgate.signal import beats as detector
 from vitalgate.signal.apart import Piece, baseline_apart, fibrillating_apart, find_beats_apart, quality_apart
 from vitalgate.signal.baseline import CELL_S
 from vitalgate.signal.quality import Stretch
-from vitalgate.signal.timeline import believed
+from vitalgate.signal.timeline import believed, true_runs
 from vitalgate.signal.ventricular import Fibrillating
 from vitalgate.stream.analysis_grid import blocks_in, start_of
 from vitalgate.stream.analysis_models import CONTEXT_S, REACH_S, cut_forms, kinds_of
@@ -150,7 +150,7 @@ def _evidence(piece: Piece, parts: _Parts, fs: float) -> Found:
     cut = cut_forms(piece.samples[low:], fs, at, piece.first + low)
     inside = int(np.searchsorted(at, own.stop))
     block = Block(
-        at[:inside], _NO_KINDS, true_runs(~np.isnan(_samples(own))), str(grade.grade.value),
+        at[:inside], _NO_KINDS, present_runs(_samples(own)), str(grade.grade.value),
         str(grade.reason.value) if grade.reason is not None else None, believed(grade, inside) or bool(parts.waves),
         tuple(parts.waves), parts.baseline, cut[:inside],
     )  # fmt: skip
@@ -178,7 +178,6 @@ def _lines(task: Task, found: Mapping[int, Found]) -> list[tuple[NDArray[np.int6
     return lines
 
 
-def true_runs(mask: NDArray[np.bool_]) -> tuple[tuple[int, int], ...]:
-    """Where a mask is True: [from, to)."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
-    return tuple((int(low), int(high)) for low, high in edges.reshape(-1, 2))
+def present_runs(samples: Floats) -> tuple[tuple[int, int], ...]:
+    """Where samples are there: [from, to)."""
+    return tuple((low, high) for low, high in true_runs(~np.isnan(samples)).tolist())

@@ -65,22 +65,23 @@ def revision_of(offset: int, provisional: bool = False) -> int:
 
 def timeline_of(near: Mapping[int, Block], numbers: range, fs: float) -> Timeline:
     """What is known of successive blocks; of those that are not there or not believed nothing is present."""
-    first = start_of(numbers.start, fs)
-    present = np.zeros(start_of(numbers.stop, fs) - first, np.bool_)
+    present: list[tuple[int, int]] = []
     cells = np.full(len(numbers) * CELLS, UNKNOWN, np.int16)
     blocks = [(number, near[number]) for number in numbers if number in near and near[number].believed]
     for number, block in blocks:
-        low = start_of(number, fs) - first
+        low = start_of(number, fs)
         for begin, end in block.runs:
-            present[low + begin : low + end] = True
+            if present and present[-1][1] == low + begin:
+                present[-1] = (present[-1][0], low + end)
+            else:
+                present.append((low + begin, low + end))
         at = (number - numbers.start) * CELLS
         cells[at : at + CELLS] = block.baseline
     baseline = np.where(cells == UNKNOWN, np.nan, cells / np.float32(100)).astype(np.float32)
     return Timeline(
         beats=np.concatenate([np.empty(0, np.int64), *(block.beats for _, block in blocks)]),
         kinds=np.concatenate([np.empty(0, "<U1"), *(block.kinds for _, block in blocks)]),
-        present=present,
-        first=first,
+        present=np.array(present, np.int64).reshape(-1, 2),
         baseline=Baseline(baseline, numbers.start * CELLS),
         fibrillating=[wave for _, block in blocks for wave in block.waves],
     )

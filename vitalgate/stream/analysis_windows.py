@@ -84,5 +84,5 @@ def _intervals(members: range, near: Mapping[int, Block], fs: float) -> NDArray[
     if not len(timeline.beats):
         return np.empty(0)
     odd = np.isin(timeline.kinds, ("V", "F"))
-    known = known_intervals(timeline.beats, fs, timeline.present, timeline.first) & ~(odd[1:] | odd[:-1])
+    known = known_intervals(timeline.beats, fs, timeline.present) & ~(odd[1:] | odd[:-1])
     return np.asarray(np.where(known, np.diff(timeline.beats) * 1000 / fs, np.nan), dtype=np.float64)
