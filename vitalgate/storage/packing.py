@@ -1,13 +1,11 @@
 """Samples at rest: integers, lossless, as a byte string with a codec number.
 
 Codec 0 is int32 little-endian as it is. Codec 1 is the first difference with the low and high bytes of the zigzag
-values apart, deflated: neighbouring ECG samples differ by little, so that nearly all high bytes are zero. Codec 2 is
-the same bytes by bzip2, which takes a sixteenth off long rows of ECG; of the two, rows at rest have the shorter one.
+values apart, deflated: neighbouring ECG samples differ by little, so that nearly all high bytes are zero.
 """
 
 from __future__ import annotations
 
-import bz2
 import zlib
 
 import numpy as np
@@ -17,7 +15,6 @@ Samples = npt.NDArray[np.int32]
 
 RAW = 0
 DELTA = 1
-DELTA_BZIP2 = 2
 
 
 def _deflate(planes: bytes, at_rest: bool) -> bytes:
@@ -46,13 +43,10 @@ def pack(samples: bytes | Samples, *, at_rest: bool = False) -> tuple[int, bytes
     zigzag = (delta << 1) ^ (delta >> 63)
     width = 8 if zigzag.max() > 0xFFFFFFFF else 4 if zigzag.max() > 0xFFFF else 2
     planes = zigzag.astype(f"<u{width}").view(np.uint8).reshape(-1, width).T
-    plain = np.ascontiguousarray(planes).tobytes()
-    codec, body = DELTA, _deflate(plain, at_rest)
-    if at_rest and len(other := bz2.compress(plain, 9)) < len(body):
-        codec, body = DELTA_BZIP2, other
+    body = _deflate(np.ascontiguousarray(planes).tobytes(), at_rest)
     if len(body) + 1 >= 4 * len(values):
         return RAW, values.astype("<i4").tobytes()
-    return codec, bytes((width,)) + body
+    return DELTA, bytes((width,)) + body
 
 
 def unpack(codec: int, packed: bytes, count: int) -> Samples:
@@ -65,10 +59,9 @@ def unpack(codec: int, packed: bytes, count: int) -> Samples:
     """
     if codec == RAW:
         values = np.frombuffer(packed, dtype="<i4").astype(np.int32)
-    elif codec in (DELTA, DELTA_BZIP2):
+    elif codec == DELTA:
         width = packed[0]
-        plain = zlib.decompress(packed[1:]) if codec == DELTA else bz2.decompress(packed[1:])
-        planes = np.frombuffer(plain, dtype=np.uint8).reshape(width, -1)
+        planes = np.frombuffer(zlib.decompress(packed[1:]), dtype=np.uint8).reshape(width, -1)
         zigzag = np.ascontiguousarray(planes.T).view(f"<u{width}").reshape(-1).astype(np.uint64)
         delta = (zigzag >> np.uint64(1)).astype(np.int64) ^ -(zigzag & np.uint64(1)).astype(np.int64)
         values = np.cumsum(delta).astype(np.int32)
