@@ -196,9 +196,9 @@ def _draw_row(axes: Axes, strip: Strip, row: _Row, top: float, width: float) -> 
     ceiling = top - row.above_mm
     zero = ceiling - row.high_mm
     floor = zero - row.low_mm
-    _grid(axes, left - 10, right, floor, ceiling)
+    draw_grid(axes, left - 10, right, floor, ceiling)
     clip = Rectangle((left - 10, floor), right - left + 10, ceiling - floor, transform=axes.transData)
-    _calibration(axes, left, zero)
+    draw_calibration(axes, left, zero)
     _gaps(axes, row, left, floor, ceiling)
     _trace(axes, row, left, zero, clip)
     axes.text(left - 10, ceiling + 0.9, row.lead.label, fontsize=8, fontweight="bold", color=_TEXT, va="bottom")
@@ -208,7 +208,8 @@ def _draw_row(axes: Axes, strip: Strip, row: _Row, top: float, width: float) -> 
         _beats(axes, strip, row, left, ceiling)
 
 
-def _grid(axes: Axes, left: float, right: float, floor: float, ceiling: float) -> None:
+def draw_grid(axes: Axes, left: float, right: float, floor: float, ceiling: float) -> None:
+    """Millimetre paper between these edges, every fifth line bold."""
     size = (right - left, ceiling - floor)
     axes.add_patch(Rectangle((left, floor), *size, facecolor=_PAPER, edgecolor="none", zorder=0))
     for colour, width, boxes in ((_FINE, 0.25, False), (_BOLD, 0.5, True)):
@@ -218,7 +219,8 @@ def _grid(axes: Axes, left: float, right: float, floor: float, ceiling: float) -
         axes.add_collection(LineCollection(lines, colors=colour, linewidths=width, zorder=1))
 
 
-def _calibration(axes: Axes, left: float, zero: float) -> None:
+def draw_calibration(axes: Axes, left: float, zero: float) -> None:
+    """A pulse of 1 mV and 200 ms in the 10 mm before ``left``."""
     xs = [left - 9, left - 7.5, left - 7.5, left - 2.5, left - 2.5, left - 1]
     ys = [0, 0, MM_PER_MV, MM_PER_MV, 0, 0]
     axes.plot(xs, [zero + y for y in ys], color=_INK, linewidth=0.9, solid_joinstyle="miter", zorder=5)

@@ -80,6 +80,7 @@ def patient_strip(
     *,
     channels: Sequence[str] = (),
     choice: Filter = "monitor",
+    every_lead: bool = False,
 ) -> Strip:
     """Collect all that is drawn.
 
@@ -89,6 +90,8 @@ def patient_strip(
         Beginning; None for the latest ECG that there is.
     channels
         Channels to draw, such as ecg.II; by default the one with most signal.
+    every_lead
+        By default all channels of the device that has the most signal.
     choice
         Filter of the trace.
 
@@ -114,7 +117,7 @@ def patient_strip(
                 f"there is no ECG of patient {patient} at {begin.isoformat()}; the latest is at {latest}"
             )
         device = found[0][0]
-        names = [row[1] for row in found if row[0] == device][: max(1, len(channels))]
+        names = [row[1] for row in found if row[0] == device][: None if every_lead else max(1, len(channels))]
         beats = connection.execute(_BEATS, (patient, device, names[0], begin, end)).fetchall()
         window = (end, begin, begin - timedelta(hours=1))
         events = connection.execute(_EVENTS, (patient, device, names[0], *window)).fetchall()
