@@ -96,12 +96,13 @@ def test_facts_count_from_their_time_on() -> None:
 def test_news2_says_what_it_lacks_and_changes_with_the_scale() -> None:
     subject = make("news2-high", "news2-red")
     subject.tick(us(0), us(0))
-    events = low(subject, 10, 83.0, 1, "spo2")
+    for seq, (metric, value) in enumerate({"temperature": 36.8, "pulse_rate": 70.0, "bp_systolic": 120.0}.items()):
+        assert low(subject, 5, value, seq, metric) == []
+    events = low(subject, 10, 90.0, 9, "spo2")
     assert [(e.rule, e.metric, e.value) for e in events] == [("news2-red", "news2", 3.0)]
-    assert "incomplete, without respiration rate" in events[0].text
-    (back,) = subject.patient_changed("p1", "", {"_facts": {"spo2_scale": 2}}, us(20)) or [None]
-    assert back is None or back.happened == "retracted"
-    assert low(subject, 100, 90.0, 2, "spo2") is not None
+    assert events[0].note == "incomplete, without respiration rate, air or oxygen, consciousness"
+    (back,) = subject.patient_changed("p1", "", {"_facts": {"spo2_scale": 2}}, us(20))
+    assert (back.happened, back.reason) == ("retracted", "limits changed")
 
 
 def test_quiet_hours_silence_low_and_medium_until_they_are_over() -> None:
@@ -284,3 +285,24 @@ def test_silence_is_a_multiple_of_the_kinds_cadence() -> None:
     rule: Rule = SHIPPED["device-silent"]
     silences = {c.silent: rule_check.words(c) for c in rule.when if isinstance(c, Silent)}
     assert silences["scale"] == "scale silent for 2880 min" and silences["ecg-patch"] == "ecg-patch silent for 15 min"
+
+
+def test_the_last_sign_of_life_outlives_a_restart_without_writing_the_patients_memory() -> None:
+    subject = make("device-silent")
+    subject.tick(us(0), us(0))
+    for seq in range(50):
+        record = given(seq=seq, device="patch")
+        record.message.device_kind = "ecg-patch"
+        record.message.status = Status(item=0, state="online", time_us=us(seq))
+        subject.take(record, us(seq))
+        if seq == 0:
+            ((name, packed),) = subject.dirty()
+    assert list(subject.dirty()) == []
+    heard = subject.pack_heard()
+    assert heard is not None and subject.pack_heard() is None
+    fresh = make("device-silent")
+    fresh.load_heard(heard)
+    fresh.load(name, packed)
+    assert fresh.tick(us(948), us(948)) == []
+    (event,) = fresh.tick(us(949), us(949))
+    assert event.onset == when(us(49))

@@ -163,6 +163,7 @@ class Score(Part):
     at_least: int | None = Field(None, ge=1, le=20, description="Total (a lower bound while inputs are missing).")
     red: bool = Field(False, description="One parameter scores three.")
     clear: int | None = Field(None, ge=0, le=19, description="Over at this total or less.")
+    inputs: int = Field(1, ge=1, le=7, description="Said only when so many of the seven parameters are fresh.")
     unit: str = "{score}"
 
     @property

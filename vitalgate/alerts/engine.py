@@ -22,12 +22,28 @@ from vitalgate.alerts.population import Population, Worn
 from vitalgate.alerts.profile import FOREVER
 from vitalgate.alerts.roster import Roster
 from vitalgate.alerts.telling import FEATURE
+from vitalgate.alerts.track import Outcome
 from vitalgate.devices.records import Message, PatientInput, Reading
 
 #: Status messages carry the battery beside the metric of the same name.
 BATTERY = "battery"
-#: Series that an item touched, with the bits of the terms whose alarms may be others now.
-Touched = dict[str, int]
+
+
+class Touched(dict[str, int]):
+    """Series that an item touched, with the bits of the terms whose alarms may be others now."""
+
+    in_order = True
+    """Nothing but appended samples: what was before is as it was."""
+
+    def note(self, key: str, outcome: Outcome) -> None:
+        """What one sample did."""
+        self[key] = self.get(key, 0) | outcome.alarm
+        self.in_order = self.in_order and outcome.appended
+
+    def all(self, key: str) -> None:
+        """Every term may be concerned."""
+        self[key] = -1
+        self.in_order = False
 
 
 class Engine(Population):
@@ -47,7 +63,7 @@ class Engine(Population):
         """Readings and statuses of one patient, given (`add`) or taken away (`remove`)."""
         message = record.message
         wanted, flags = self.book.readings, self.book.flags
-        touched: Touched = {}
+        touched = Touched()
         patient: Patient | None = None
         heard = self.book.devices.get(message.device_kind)
         if heard is not None and record.op == "add":
@@ -110,7 +126,9 @@ class Engine(Population):
         self._mark(patient)
         if not outcome.alarm:
             return []
-        return self._tell_touched(patient, {key: outcome.alarm}, received_us, detected_us, "corrected")
+        touched = Touched()
+        touched.note(key, outcome)
+        return self._tell_touched(patient, touched, received_us, detected_us, "corrected")
 
     def tick(self, time_us: int, detected_us: int) -> list[AlertEvent]:
         """Time has come to ``time_us``: what was waiting for it happens."""
@@ -260,8 +278,10 @@ class Engine(Population):
             moments.add(status.time_us)
         for moment in sorted(moments):
             if patient.heard(key, message.device, moment):
-                touched[key] = -1
-        patient.dirty = True
+                touched.all(key)
+                patient.dirty = True
+        if moments:
+            self.note_heard(key, patient.name, message.device, max(moments))
 
     def _take_flag(
         self, patient: Patient, key: str, op: str, message: Message, reading: Reading, touched: Touched
@@ -276,7 +296,7 @@ class Engine(Population):
             outcome = series.put(value_ref(message, reading, source), 1.0)
         patient.dirty |= outcome.changed
         if outcome.alarm:
-            touched[key] = touched.get(key, 0) | outcome.alarm
+            touched.note(key, outcome)
 
     def _take(
         self, patient: Patient, key: str | None, op: str, message: Message, reading: Reading, touched: Touched
@@ -289,11 +309,11 @@ class Engine(Population):
                 outcome = patient.series_of(key).remove(reading.time_us, source, reading.index)
                 patient.dirty |= outcome.changed
                 if outcome.alarm:
-                    touched[key] = touched.get(key, 0) | outcome.alarm
+                    touched.note(key, outcome)
             return
         if reading.corrects is not None:
             for other in correct(patient, key, message, reading):
-                touched[other] = -1
+                touched.all(other)
             if reading.corrects.retract:
                 return
         if key is None:
@@ -305,10 +325,10 @@ class Engine(Population):
         elif outcome.late:
             self.too_late += 1
         if outcome.alarm:
-            touched[key] = touched.get(key, 0) | outcome.alarm
+            touched.note(key, outcome)
         if patient.waiting and message.epoch:
             for other in waited_for(patient, key, message, reading):
-                touched[other] = -1
+                touched.all(other)
 
     def _tell_touched(
         self, patient: Patient, touched: Touched, received_us: int, detected_us: int, reason: str
@@ -318,6 +338,12 @@ class Engine(Population):
             for k, names in enumerate(patient.book.rules_of[key]):
                 if mask >> k & 1:
                     rules.update(names)
+        if touched.in_order and not rules.isdisjoint(patient.book.scored) and patient.score_is_quiet(touched):
+            rules -= patient.book.scored
+            if not rules:
+                self._schedule(patient)
+                self._mark(patient)
+                return []
         return self._tell(patient, rules, received_us, detected_us, reason)
 
     def _tell(

@@ -20,6 +20,10 @@ FORMAT = 2
 _COLUMNS = ("times", "values", "ends", "source", "index", "epoch", "order", "item", "content")
 
 
+#: By key, patient and device: event time of the last sign of life, and the tick at which it came.
+Heard = dict[str, dict[str, dict[str, tuple[int, int]]]]
+
+
 class _Track(msgspec.Struct, array_like=True):
     columns: list[bytes]
     """The arrays of `_COLUMNS`, little-endian; times and order as differences, which pack well."""
@@ -70,6 +74,7 @@ class Head(msgspec.Struct, array_like=True):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Memory).decode
+_heard = msgspec.msgpack.Decoder(Heard).decode
 _head = msgspec.msgpack.Decoder(Head).decode
 
 
@@ -130,6 +135,16 @@ def unpack(packed: bytes, name: str, book: Book, now: Now | None = None) -> Pati
     return patient
 
 
+def pack_heard(heard: Heard) -> bytes:
+    """Last signs of life as a record."""
+    return _encode(heard)
+
+
+def unpack_heard(packed: bytes) -> Heard:
+    """The same from the record. Raises msgspec.DecodeError when it is none."""
+    return _heard(packed)
+
+
 def next_deadline(patient: Patient, now: int) -> int | None:
     """The earliest time at which time alone can change what the rules say of this patient."""
     due: list[int] = []
@@ -140,7 +155,8 @@ def next_deadline(patient: Patient, now: int) -> int | None:
                 if at is not None:
                     due.append(at)
     for devices in patient.presence.values():
-        due += [at for presence in devices.values() if (at := presence.deadline()) is not None and at > now]
+        silent = [presence.due() for presence in devices.values() if presence.runs]
+        due += [at for at in silent if at > now]
     for stops in (patient.worn or {}).values():
         due += [stop for _, stop in stops if stop is not None and stop > now]
     due += [at for at in patient.book.edges if at > now]

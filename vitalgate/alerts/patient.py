@@ -15,7 +15,7 @@ from vitalgate.alerts.machine import NEVER, Term
 from vitalgate.alerts.presence import Presence
 from vitalgate.alerts.profile import ALWAYS, Variant
 from vitalgate.alerts.rules import Book
-from vitalgate.alerts.scores import SCALE, Point, spans, sweep
+from vitalgate.alerts.scores import SCALE, Point, most_points, quiet, spans, sweep
 from vitalgate.alerts.series import Series
 from vitalgate.alerts.track import PAST
 
@@ -128,13 +128,13 @@ class Patient:
             found = self.series[key] = Series(self.book.by_key[key], self.sources, key.startswith("feature/event."))
         return found
 
-    def heard(self, key: str, device: str, time: int) -> bool:
-        """A device was heard; True when a silence began or ended by it."""
+    def heard(self, key: str, device: str, time: int, arrived: int | None = None) -> bool:
+        """A device was heard at an event time, by default just now; True when a silence began or ended by it."""
         devices = self.presence.setdefault(key, {})
         found = devices.get(device)
         if found is None:
             found = devices[device] = Presence(min(term.gap_us for term in self.book.by_key[key]))
-        return found.heard(time, self.sources.now.us)
+        return found.heard(time, self.sources.now.us if arrived is None else arrived)
 
     def set_book(self, book: Book) -> None:
         """Other rules or limits. What was closed under the old ones stays as it was told."""
@@ -204,6 +204,27 @@ class Patient:
             # The tracks of one metric may overlap where late data reaches the main track.
             return any_of(parts) if len(parts[0]) > 1 else parts[0]
         return any_of(parts) if rule.combine == "any" else all_of(parts)
+
+    def score_is_quiet(self, touched: Iterable[str]) -> bool:
+        """Whether appended samples of these series surely raise no alert on a score, and end none.
+
+        Cheap: only the newest band of each input is looked at. What the score was before is as it was, so nothing can
+        have come of the samples unless the newest bands together say so, or an alert stands.
+        """
+        scored = self.book.scored
+        if any(k.state == "raised" for rule in scored for k in self.known.get(rule, ())):
+            return False
+        newest = [s.main.newest_band(k) for key, k in self.book.bands if (s := self.series.get(key)) is not None]
+        ends = [s.main.times[-1] for key in touched if (s := self.series.get(key)) is not None and s.main.times]
+        if not ends or any(band is not None and band[1] > min(ends) for band in newest):
+            return False
+        most = most_points((band[0] for band in newest if band is not None), self.book.profile.facts.get(SCALE, ()))
+        return all(
+            quiet(condition, most)
+            for rule in scored
+            for variant in self.book.variants[rule]
+            if isinstance(condition := variant.rule.when[0], Score)
+        )
 
     def _term(self, term: Term, now: int) -> list[Span]:
         series = self.series.get(term.key)

@@ -53,6 +53,8 @@ class Population:
         self._recheck: dict[str, bool] = {}
         """Patients to look at after loading; True: their rules or limits have changed."""
         self._deadlines: list[tuple[int, str]] = []
+        self._heard: memory.Heard = {}
+        self._heard_anew = False
 
     @property
     def now(self) -> int:
@@ -115,6 +117,37 @@ class Population:
             self._recheck[name] = changed
         return head.outbox
 
+    # --- who was heard last -------------------------------------------------------------------------------------------
+
+    # A device that sends all the time moves its last sign of life all the time. To write each patient's memory for it
+    # would cost more than all else, so the last signs of life of all patients are one record.
+
+    def note_heard(self, key: str, patient: str, device: str, time: int) -> None:
+        """A device was heard at an event time."""
+        devices = self._heard.setdefault(key, {}).setdefault(patient, {})
+        last, arrived = devices.get(device, (NEVER, NEVER))
+        devices[device] = (max(last, time), max(arrived, self.clock.us))
+        self._heard_anew = True
+
+    def pack_heard(self) -> bytes | None:
+        """The record of everybody's last sign of life; None when it is as it was."""
+        if not self._heard_anew:
+            return None
+        self._heard_anew = False
+        return memory.pack_heard(self._heard)
+
+    def load_heard(self, packed: bytes) -> None:
+        """Take that record. Raises msgspec.DecodeError when it is none."""
+        self._heard = memory.unpack_heard(packed)
+        for patient in self._patients.values():
+            self._bring_up_to_date(patient)
+
+    def _bring_up_to_date(self, patient: Patient) -> None:
+        for key, patients in self._heard.items():
+            for device, (time, arrived) in patients.get(patient.name, {}).items():
+                if key in patient.book.by_key:
+                    patient.heard(key, device, time, arrived)
+
     def open_alerts(self) -> Counter[str]:
         """Number of open alerts by priority."""
         found: Counter[str] = Counter()
@@ -137,6 +170,7 @@ class Population:
         if self._worn is not None:
             found.worn = dict(self._worn.get(name, {}))
         self._patients[name] = found
+        self._bring_up_to_date(found)
         return found
 
     def _book_for(self, name: str) -> Book:

@@ -6,6 +6,8 @@ from bisect import bisect_right
 
 import msgspec
 
+from vitalgate.alerts.machine import NEVER
+
 #: Stretches kept of one device; what is older is not judged any more.
 KEPT = 32
 
@@ -17,18 +19,24 @@ class Presence(msgspec.Struct, array_like=True):
     runs: list[list[int]] = []
     floor: int | None = None
     """Stretches that end before this have been dropped: nothing is said of the time before."""
+    arrived: int = NEVER
+    """Tick at which something last came, of whatever event time: a device that catches up is not silent."""
 
     def heard(self, time: int, now: int) -> bool:
         """Take one sign of life; True when a silence that counts by ``now`` ended, moved or went away by it."""
+        told = bool(self.runs) and now >= self.due()
+        self.arrived = max(self.arrived, now)
+        return self._take(time) or told
+
+    def _take(self, time: int) -> bool:
         runs = self.runs
         if runs and runs[-1][0] <= time:
             last = runs[-1]
             if time <= last[1]:
                 return False
             if time - last[1] <= self.gap_us:
-                told = now >= last[1] + self.gap_us
                 last[1] = time
-                return told
+                return False
             runs.append([time, time])
             if len(runs) > KEPT:
                 del runs[0]
@@ -74,7 +82,7 @@ class Presence(msgspec.Struct, array_like=True):
         for k, (_, last) in enumerate(self.runs):
             begin = last + self.gap_us
             end = self.runs[k + 1][0] if k + 1 < len(self.runs) else None
-            if begin > now and end is None:
+            if end is None and self.due() > now:
                 continue
             if windows is None:
                 found.append((last, begin, end))
@@ -87,6 +95,6 @@ class Presence(msgspec.Struct, array_like=True):
                 found.append((last, begin, over))
         return found
 
-    def deadline(self) -> int | None:
-        """When the device would count as silent if it is not heard again."""
-        return self.runs[-1][1] + self.gap_us if self.runs else None
+    def due(self) -> int:
+        """When the device counts as silent if it is not heard again."""
+        return max(self.runs[-1][1], self.arrived) + self.gap_us

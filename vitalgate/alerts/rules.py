@@ -75,6 +75,14 @@ class Book:
             )
         )  # fmt: skip
         """Rules whose alerts time alone can change."""
+        self.scored = frozenset(
+            name for name, found in self.variants.items() if isinstance(found[0].rule.when[0], Score)
+        )
+        """Rules on a score."""
+        self.bands = [
+            (key, k) for key, terms in self.by_key.items() for k, term in enumerate(terms) if term.kind == "band"
+        ]
+        """Key and place among its terms of each input of a score."""
         self.edges = sorted(
             {
                 at for found in self.variants.values() for v in found for window in v.windows for at in window

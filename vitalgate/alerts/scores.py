@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from vitalgate.alerts import news2
@@ -103,6 +103,7 @@ def spans(condition: Score, points: Sequence[Point]) -> list[Span]:
     clear = condition.limit - 1 if condition.clear is None else condition.clear
     for point in points:
         bad = point.red if condition.red else point.fresh >= condition.limit
+        bad = bad and len(news2.PARAMETERS) - len(point.missing) >= condition.inputs
         well = not point.standing_red if condition.red else point.standing <= clear
         if current is None and bad:
             names = ", ".join(news2.TITLES[name] for name in point.missing)
@@ -116,3 +117,35 @@ def spans(condition: Score, points: Sequence[Point]) -> list[Span]:
     if current is not None:
         found.append(current)
     return found
+
+
+def _most(parameter: str, scales: tuple[int, ...]) -> list[int]:
+    """By band: the most points on any of these scales."""
+    found: list[int] = []
+    try:
+        while True:
+            band = len(found)
+            found.append(max(news2.band_points(parameter, band, scale, on) for scale in scales for on in (False, True)))
+    except IndexError:
+        return found
+
+
+_MOST: dict[int, dict[str, list[int]]] = {
+    last: {str(name): _most(name, tuple(range(1, last + 1))) for name in news2.PARAMETERS} for last in (1, 2)
+}
+
+
+def most_points(bands: Iterable[tuple[str, int]], scales: tuple[tuple[int, float], ...]) -> dict[str, int]:
+    """The most points that each parameter can have in these bands, on the patient's saturation scales and any gas."""
+    table = _MOST[2 if scales else 1]
+    found: dict[str, int] = {}
+    for parameter, band in bands:
+        found[parameter] = max(table[parameter][band], found.get(parameter, 0))
+    return found
+
+
+def quiet(condition: Score, most: Mapping[str, int]) -> bool:
+    """Whether a rule on the score surely does not hold with no more than these points."""
+    if len(most) < condition.inputs:
+        return True
+    return 3 not in most.values() if condition.red else sum(most.values()) < condition.limit

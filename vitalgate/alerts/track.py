@@ -66,6 +66,8 @@ class Outcome(NamedTuple):
     """Bit k: an alarm interval of term k may be another one than before."""
     late: bool = False
     """Before the edge: not taken."""
+    appended: bool = False
+    """In order, after all that was there."""
 
 
 SAME = Outcome(False, 0)
@@ -106,7 +108,7 @@ class Track(Columns):
             alarm = self._advance(time, value, end)
             if len(times) > FOLD_AT:
                 self._fold(len(times) - KEEP)
-            return Outcome(True, alarm) if alarm else QUIET
+            return Outcome(True, alarm, appended=True) if alarm else QUIET
         at = self.find(time, source, index)
         if at is not None:
             return self._replace(at, ref, value, end) if self.spans else self._version(at, ref, value)
@@ -349,6 +351,13 @@ class Track(Columns):
         """When the interval of term ``k`` that lasts is over though nothing more comes; None when none lasts."""
         state = self.states[k][-1] if self.states[k] else self.base[k]
         return end_of(self.terms[k], state, self.last_valid) if counts(state) else None
+
+    def newest_band(self, k: int) -> tuple[tuple[str, int], int] | None:
+        """Parameter and number of the newest band of term ``k``, and the time of the newest value; None without any."""
+        state = self.states[k][-1] if self.states[k] else self.base[k]
+        if state is None or state[0] != BAND:
+            return None
+        return (self.terms[k].parameter, state[2]), self.last_valid
 
     def intervals(self, k: int) -> list[Interval]:
         """All intervals known of term ``k``, by onset. Those of an event term have an end, maybe in the future."""

@@ -44,6 +44,8 @@ FLUSH_S = 1.0
 #: And this often when more than so many bytes were written last time: what comes again after a kill is cheap.
 BUSY_FLUSH_S = 5.0
 BUSY_BYTES = 1_000_000
+#: Key of the record of everybody's last sign of life; no patient's id.
+HEARD = "\0heard"
 
 
 class Alerting(Worker):
@@ -119,6 +121,9 @@ class Alerting(Worker):
             engine.devices_changed(name, worn, 0)
         for key, record in (await lookback.load_compacted(settings.kafka, topics.ALERT_MEMORY, partition)).items():
             try:
+                if key == HEARD.encode():
+                    engine.load_heard(record.value or b"")
+                    continue
                 unsent = engine.load(key.decode(), record.value or b"")
             except msgspec.DecodeError as error:
                 # Written by another release: the patient starts afresh rather than stopping everybody's alerts.
@@ -221,6 +226,10 @@ class Alerting(Worker):
     async def _flush(self) -> None:
         """Write the memory of everybody who changed; then, and only then, everything handled so far is done."""
         changed = {(n, patient): packed for n, engine in self.engines.items() for patient, packed in engine.dirty()}
+        for n, engine in self.engines.items():
+            heard = engine.pack_heard()
+            if heard is not None:
+                changed[n, HEARD] = heard
         await self._remember(changed)
         self.context.acker.durable_all()
         busy = sum(map(len, changed.values())) > BUSY_BYTES
