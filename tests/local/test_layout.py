@@ -85,3 +85,18 @@ def test_the_state_may_be_set_from_many_threads(layout: Layout) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: state.set(f"n{n}", n), range(200)))
     assert [State(layout).get(f"n{n}") for n in range(200)] == list(range(200))
+
+
+def test_two_stacks_that_start_at_once_choose_different_ports(tmp_path: Path) -> None:
+    states = []
+    for name in "abc":
+        made = Layout.at(tmp_path / name)
+        made.create()
+        states.append(State(made))
+    first, second = Ports(states[0]), Ports(states[1])
+    port = first.take("kafka1")
+    assert second.take("kafka1", port) != port  # though nothing listens there yet
+    with pytest.raises(StackError, match=f"mqtt.port is {port}"):
+        second.take_exactly("mqtt.port", port)
+    del first
+    assert Ports(states[2]).take("kafka1", port) == port
