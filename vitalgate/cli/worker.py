@@ -31,6 +31,8 @@ def command(name: str, slot: str | None) -> None:
     """
     # The imports take a second; asked to stop meanwhile, there is nothing in hand to finish.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    # A worker is one process on one core: threads of its linear algebra would only wait for each other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from vitalgate.stream.harness import run
     from vitalgate.stream.workers import make_worker
 

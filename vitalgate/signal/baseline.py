@@ -37,7 +37,7 @@ def baseline_cells(signals: NDArray[np.floating], fs: float, first: int, low: in
     """
     array = as_signals(signals)
     plan = plan_for(float(fs))
-    edges = -(-np.array([cell_start(cell, fs) for cell in range(low, high + 1)]) // plan.factor)
+    edges = -(-np.round(np.arange(low, high + 1) * CELL_S * fs).astype(np.int64) // plan.factor)
     begin, end = int(edges[0]) * plan.factor, int(edges[-1]) * plan.factor
     if end <= begin:
         return np.full((array.shape[0], max(0, high - low)), np.nan, np.float32)

@@ -48,6 +48,8 @@ _MAINS_HZ = (50.0, 60.0)
 _STILL_MV, _STILL_S = 0.01, 0.2
 _STUCK_S = 0.04
 _QRS_LEAST_MV = 0.02
+#: About this many stretches are worked on at once.
+_PASS_ROWS = 32
 
 
 class Grade(StrEnum):
@@ -126,6 +128,7 @@ def signal_quality(
     graded: list[list[Stretch]] = [[] for _ in range(array.shape[0])]
     if not graded:
         return graded
+    spans = []
     k = int(start // (STRETCH_S * fs))
     while start < stop and (onset := round(k * STRETCH_S * fs)) < stop:
         offset = round((k + 1) * STRETCH_S * fs)
@@ -133,10 +136,27 @@ def signal_quality(
         onset, offset = max(onset, first), min(offset, end)
         if offset <= start or offset - onset < 2 * fs:
             continue
-        measures = _measures(array[:, onset - first : offset - first], onset, offset, plan)
-        for row, into in enumerate(graded):
-            into.append(Stretch(onset, offset, *_grade(measures[:, row])))
+        spans.append((onset, offset))
+    for group in _alike(spans, plan.factor, array.shape[0]):
+        # Stretches that lie alike on the grid of bins are rows of one array.
+        onset, offset = group[0]
+        rows = np.concatenate([array[:, low - first : high - first] for low, high in group])
+        measures = _measures(rows, onset, offset, plan).reshape(len(_LIMITS), len(group), -1)
+        for place, (low, high) in enumerate(group):
+            for row, into in enumerate(graded):
+                into.append(Stretch(low, high, *_grade(measures[:, place, row])))
+    for into in graded:
+        into.sort(key=lambda stretch: stretch.onset)
     return graded
+
+
+def _alike(spans: list[tuple[int, int]], factor: int, signals: int) -> list[list[tuple[int, int]]]:
+    """Stretches of one length and place on the grid of bins, in groups that stay in the processor's cache."""
+    most = max(1, _PASS_ROWS // max(1, signals))
+    groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for onset, offset in spans:
+        groups.setdefault((onset % factor, offset - onset), []).append((onset, offset))
+    return [group[k : k + most] for group in groups.values() for k in range(0, len(group), most)]
 
 
 def _grade(measures: NDArray[np.float64]) -> tuple[Grade, Reason | None]:
