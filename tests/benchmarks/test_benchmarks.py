@@ -106,5 +106,7 @@ def test_the_generator_and_the_bare_subscriber_count_the_same(mqtt_broker: MqttS
 def test_a_section_runs_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signal_speed, "_DETECTORS", (detectors.OURS,))
     found = signal_speed.run(6.0, 0.01, lambda _: None)
-    assert found["times_real_time"]["vitalgate"] > 0
+    assert found["detectors"]["vitalgate"]["times_real_time"] > 0
+    assert found["whole_analysis_times_real_time"] > 0
+    assert found["live"]["patients"] == 20 and found["live"]["p99_s"] > 0
     assert any("vitalgate" in line for line in signal_speed.text(found))

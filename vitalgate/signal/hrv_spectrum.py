@@ -4,20 +4,30 @@ Sources: Task Force 1996; Brennan 2001 (Poincaré); Richman and Moorman 2000 (sa
 
 All of a stretch as a whole: five minutes is the convention. Welch's method works on the intervals put on 4 points a
 second by a cubic spline; Lomb's on the intervals as they came. Powers are in ms^2; bands are those of the Task Force.
+
+Where NeuroKit2 0.2 differs, and why a figure of its is not ours:
+
+- *Band powers by Welch*: it puts intervals on 100 points a second by a quadratic spline, takes off the mean only, cuts
+  two halves (three segments with their overlap) and no fixed 240 s, and by default divides by the largest density, so
+  that its powers have no unit. ``welch_half`` is its definition before that division (``normalize=False``).
+- *Lomb* is astropy's ``psd`` normalization of the interpolated intervals there; ours takes the intervals as they came.
+- *DFA*: its windows overlap by half, its short sizes are 4 to 11 (Peng's are 4 to 16) and its long ones 12 to a tenth
+  of the intervals. ``fluctuation`` with ``overlap`` and these sizes is its definition.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import CubicSpline
+from scipy.interpolate import CubicSpline, interp1d
 from scipy.signal import lombscargle, welch
 from scipy.spatial import cKDTree
 
 NAME = "vg-hrv-spectrum"
-VERSION = "1"
+VERSION = "2"
 
 BANDS_HZ = {"ulf": (0.0, 0.0033), "vlf": (0.0033, 0.04), "lf": (0.04, 0.15), "hf": (0.15, 0.4)}
 #: Ten cycles of a band's lowest frequency are the least that tells its power, s.
@@ -53,6 +63,8 @@ class Nonlinear:
         m = 2, tolerance 0.2 times the standard deviation (n - 1); NaN when nothing matches.
     dfa_alpha1
         Slope of detrended fluctuation over 4 to 16 beats; NaN with fewer than 32 intervals.
+    dfa_alpha2
+        The same over 16 beats to a tenth of the intervals, 64 at most; NaN with fewer than 200.
     """
 
     sd1: float
@@ -60,6 +72,7 @@ class Nonlinear:
     sample_entropy: float
     dfa_alpha1: float
     n: int
+    dfa_alpha2: float = float("nan")
 
 
 def spectrum(rr_ms: ArrayLike, method: str = "welch") -> Spectrum:
@@ -70,7 +83,7 @@ def spectrum(rr_ms: ArrayLike, method: str = "welch") -> Spectrum:
     rr_ms
         Intervals, ms, corrected (``rr_correction``), none missing.
     method
-        ``welch`` or ``lomb``.
+        ``welch``, ``lomb``, or ``welch_half``, which is NeuroKit2's definition (see the module).
 
     Raises
     ------
@@ -80,12 +93,12 @@ def spectrum(rr_ms: ArrayLike, method: str = "welch") -> Spectrum:
     rr = np.asarray(rr_ms, np.float64).ravel()
     at = np.cumsum(rr) / 1000
     seconds = float(at[-1] - at[0]) if len(rr) > 1 else 0.0
-    if method not in ("welch", "lomb"):
-        raise ValueError(f"method {method!r} is unknown; give welch or lomb")
+    if method not in _DENSITIES:
+        raise ValueError(f"method {method!r} is unknown; give welch or lomb, or welch_half")
     if len(rr) < 8:
         nan = float("nan")
         return Spectrum(nan, nan, nan, nan, nan, nan, seconds)
-    frequency, density = _welch(at, rr) if method == "welch" else _lomb(at, rr)
+    frequency, density = _DENSITIES[method](at, rr)
     power = {}
     for name in ("vlf", "lf", "hf"):
         low, high = BANDS_HZ[name]
@@ -115,6 +128,23 @@ def _lomb(at: Floats, rr: Floats) -> tuple[Floats, Floats]:
     return frequency, np.asarray(power) * 2 * (at[-1] - at[0]) / len(at)
 
 
+def _welch_half(at: Floats, rr: Floats) -> tuple[Floats, Floats]:
+    rate = 100.0
+    grid = np.arange(at[0], at[-1] + 1 / rate, 1 / rate)
+    even = interp1d(at, rr, kind="quadratic", bounds_error=False, fill_value=([rr[0]], [rr[-1]]))(grid)
+    even = even - even.mean()
+    lowest = 2 * rate / (len(even) / 2)
+    size = min(int(2 / lowest * rate), len(even) // 2)
+    frequency, density = welch(even, rate, "hann", size, nfft=2 * size, detrend=False)
+    told = (frequency >= lowest) & (frequency <= 0.5)
+    return np.asarray(frequency[told]), np.asarray(density[told])
+
+
+_DENSITIES: dict[str, Callable[[Floats, Floats], tuple[Floats, Floats]]] = {
+    "welch": _welch, "lomb": _lomb, "welch_half": _welch_half,
+}  # fmt: skip
+
+
 def nonlinear(rr_ms: ArrayLike) -> Nonlinear:
     """Poincaré, sample entropy and short-term detrended fluctuation of successive intervals (ms)."""
     rr = np.asarray(rr_ms, np.float64).ravel()
@@ -126,8 +156,9 @@ def nonlinear(rr_ms: ArrayLike) -> Nonlinear:
         sd1=float(np.std(here - after, ddof=1) / np.sqrt(2)),
         sd2=float(np.std(here + after, ddof=1) / np.sqrt(2)),
         sample_entropy=_sample_entropy(rr),
-        dfa_alpha1=_fluctuation(rr, range(4, 17)) if len(rr) >= 32 else nan,
+        dfa_alpha1=fluctuation(rr, range(4, 17)) if len(rr) >= 32 else nan,
         n=len(rr),
+        dfa_alpha2=fluctuation(rr, range(16, min(64, len(rr) // 10) + 1)) if len(rr) >= 200 else nan,
     )
 
 
@@ -144,11 +175,29 @@ def _sample_entropy(rr: Floats, m: int = 2, share: float = 0.2) -> float:
     return float(-np.log(counts[1] / counts[0])) if counts[0] and counts[1] else float("nan")
 
 
-def _fluctuation(rr: Floats, sizes: range) -> float:
+def fluctuation(rr_ms: ArrayLike, sizes: Sequence[int], *, overlap: bool = False) -> float:
+    """Slope of detrended fluctuation (DFA, Peng 1995) over windows of these sizes; NaN when a size does not fit.
+
+    Parameters
+    ----------
+    rr_ms
+        Successive intervals, ms, none missing.
+    sizes
+        Beats a window, two sizes or more.
+    overlap
+        Windows overlap by half, as NeuroKit2's do; by default they lie side by side.
+    """
+    rr = np.asarray(rr_ms, np.float64).ravel()
+    if len(sizes) < 2 or max(sizes) >= len(rr):
+        return float("nan")
     profile = np.cumsum(rr - rr.mean())
     spread = []
     for size in sizes:
-        pieces = profile[: len(profile) // size * size].reshape(-1, size)
+        if overlap:
+            starts = np.arange(0, len(profile) - size, size // 2)
+            pieces = profile[starts[:, np.newaxis] + np.arange(size)]
+        else:
+            pieces = profile[: len(profile) // size * size].reshape(-1, size)
         t = np.arange(size) - (size - 1) / 2
         slope = (pieces * t).sum(axis=1, keepdims=True) / (t * t).sum()
         rest = pieces - pieces.mean(axis=1, keepdims=True) - slope * t
