@@ -21,29 +21,12 @@ from vitalgate.alerts.patient import Patient, Step
 from vitalgate.alerts.population import Population, Worn
 from vitalgate.alerts.profile import FOREVER
 from vitalgate.alerts.roster import Roster
+from vitalgate.alerts.series import Touched
 from vitalgate.alerts.telling import FEATURE
-from vitalgate.alerts.track import Outcome
 from vitalgate.devices.records import Message, PatientInput, Reading
 
 #: Status messages carry the battery beside the metric of the same name.
 BATTERY = "battery"
-
-
-class Touched(dict[str, int]):
-    """Series that an item touched, with the bits of the terms whose alarms may be others now."""
-
-    in_order = True
-    """Nothing but appended samples: what was before is as it was."""
-
-    def note(self, key: str, outcome: Outcome) -> None:
-        """What one sample did."""
-        self[key] = self.get(key, 0) | outcome.alarm
-        self.in_order = self.in_order and outcome.appended
-
-    def all(self, key: str) -> None:
-        """Every term may be concerned."""
-        self[key] = -1
-        self.in_order = False
 
 
 class Engine(Population):

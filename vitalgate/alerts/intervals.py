@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from vitalgate.alerts.columns import Ref
 from vitalgate.alerts.machine import Term
-from vitalgate.alerts.track import Interval
+from vitalgate.alerts.stepping import Interval
 
 FOREVER = 1 << 62
 

@@ -13,7 +13,8 @@ from vitalgate.alerts.patient import Known, Patient, Waiting
 from vitalgate.alerts.presence import Presence
 from vitalgate.alerts.rules import Book
 from vitalgate.alerts.series import Series
-from vitalgate.alerts.track import Interval, Track
+from vitalgate.alerts.stepping import Interval
+from vitalgate.alerts.track import Track
 
 FORMAT = 2
 

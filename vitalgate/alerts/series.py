@@ -83,3 +83,20 @@ class Series:
     def _settling(self, term: Term, now: int) -> bool:
         # A device that catches up brings a long episode piece by piece; it is not cleared between the pieces.
         return now == NEVER or (self.arrived != NEVER and now < self.arrived + term.quiet_us)
+
+
+class Touched(dict[str, int]):
+    """Series that an item touched, with the bits of the terms whose alarms may be others now."""
+
+    in_order = True
+    """Nothing but appended samples: what was before is as it was."""
+
+    def note(self, key: str, outcome: Outcome) -> None:
+        """What one sample did."""
+        self[key] = self.get(key, 0) | outcome.alarm
+        self.in_order = self.in_order and outcome.appended
+
+    def all(self, key: str) -> None:
+        """Every term may be concerned."""
+        self[key] = -1
+        self.in_order = False
