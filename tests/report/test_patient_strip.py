@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 from click.testing import CliRunner
 
+from tests.alerts.worker_process import read_all
 from tests.report.conftest import HANDOVER, RATE, START, beat_times
 from vitalgate.cli import _context
 from vitalgate.cli.plot import command
-from vitalgate.config.loading import load
+from vitalgate.config import topics
+from vitalgate.config.loading import Loaded, load
 from vitalgate.config.settings import DatabaseSettings
+from vitalgate.local.topics import create_topics
 from vitalgate.report.strip import NothingToDraw, draw_patient_strip, patient_strip
 
 
@@ -62,17 +67,16 @@ def test_a_strip_ends_where_the_device_changed_hands(deployment: DatabaseSetting
     assert all(mark.at_s < 5 for mark in strip.beats)
 
 
-def test_command(deployment: DatabaseSettings, tmp_path: Path) -> None:
-    options = _context.Options(
-        loaded=load(
-            flags={"database.dsn": deployment.dsn, "database.db_schema": deployment.db_schema},
-            env={},
-            data=str(tmp_path),
-        )
-    )
+def test_command(deployment: DatabaseSettings, kafka_bootstrap: str, tmp_path: Path) -> None:
+    flags = {
+        "kafka.bootstrap": kafka_bootstrap, "kafka.prefix": f"plot{os.getpid()}.", "kafka.partitions": "1",
+        "database.dsn": deployment.dsn, "database.db_schema": deployment.db_schema,
+    }  # fmt: skip
+    loaded = load(flags=flags, env={}, data=str(tmp_path))
+    create_topics(loaded.settings.kafka, (topics.AUDIT_INBOX,))
 
-    def run(*arguments: str) -> tuple[int, str]:
-        result = CliRunner().invoke(command, arguments, obj=options)
+    def run(*arguments: str, using: Loaded = loaded) -> tuple[int, str]:
+        result = CliRunner().invoke(command, arguments, obj=_context.Options(loaded=using))
         return result.exit_code, result.output
 
     path = tmp_path / "strip.svg"
@@ -83,3 +87,11 @@ def test_command(deployment: DatabaseSettings, tmp_path: Path) -> None:
     assert run("p1", "--at", "2026-11-20T09:00:11", "-o", "s.png")[0] == 2
     status, said = run("nobody", "-o", str(path))
     assert status == 1 and "no ECG of patient nobody" in said
+    told = [orjson.loads(m.value() or b"") for m in read_all(loaded.settings.kafka, topics.AUDIT_INBOX)]
+    assert [(event["action"], event["entity_id"]) for event in told] == [
+        ("ecg_plotted", "p1"),
+        ("ecg_plotted", "nobody"),
+    ]
+    lost = load(flags=flags | {"kafka.bootstrap": "127.0.0.1:1"}, env={}, data=str(tmp_path))
+    status, said = run("p1", "-o", str(tmp_path / "not.png"), using=lost)
+    assert status == 1 and "nothing was read" in said and not (tmp_path / "not.png").exists()

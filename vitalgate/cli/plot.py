@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from vitalgate.cli._context import Failure, Misuse, settings
+from vitalgate.cli._reading import tell_reading
 from vitalgate.cli._times import TIME
 
 
@@ -29,7 +30,8 @@ def command(
 ) -> None:
     """Draw PATIENT's ECG at 25 mm/s and 10 mm/mV, with a calibration pulse, beats, RR intervals and rhythm events.
 
-    A PDF printed without scaling can be measured with a ruler. Longer strips go on over rows of ten seconds.
+    A PDF printed without scaling can be measured with a ruler. Longer strips go on over rows of ten seconds. That it
+    was read is audited.
 
     \b
     vitalgate plot p-0001 -o latest.png
@@ -44,6 +46,7 @@ def command(
 
     if output.suffix.lower() not in SUFFIXES:
         raise Misuse(f"{output} cannot be written: the name must end in {', '.join(SUFFIXES)}")
+    tell_reading("ecg_plotted", patient, at, seconds, [output])
     try:
         strip = patient_strip(
             settings().settings.database, patient, at, seconds, channels=channels,

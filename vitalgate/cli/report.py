@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import click
 
 from vitalgate.cli._context import Failure, Misuse, json_option, print_json, settings
+from vitalgate.cli._reading import tell_reading
 from vitalgate.cli._times import TIME
 
 
@@ -74,7 +75,7 @@ def ecg(
         else:
             named = tuple(name if "." in name else f"ecg.{name}" for name in channels)
             length = seconds or 10.0
-            _tell(source, at, length, outputs)
+            tell_reading("ecg_reported", source, at, length, outputs)
             read = from_patient(settings().settings.database, source, at, length, named)
         found = examine(read)
     except (NothingToReport, NothingToDraw, StorageError) as error:
@@ -91,19 +92,3 @@ def ecg(
             click.echo(f"{output}: {found.statement.text}; {len(found.beats)} beats, {len(found.ecg.leads)} leads")
     if as_json:
         print_json(document(found))
-
-
-def _tell(patient: str, at: datetime | None, seconds: float, outputs: tuple[Path, ...]) -> None:
-    """Write the audit event first: what cannot be audited is not read."""
-    from vitalgate.stream.audit_inbox import AuditEvent, tell_audit
-    from vitalgate.stream.errors import NotDeliveredError
-
-    detail = {
-        "report": "ecg", "at": at.isoformat() if at else "latest", "seconds": seconds,
-        "files": [str(output) for output in outputs],
-    }  # fmt: skip
-    event = AuditEvent("ecg_reported", "patient", patient, datetime.now(UTC).isoformat(), detail)
-    try:
-        tell_audit(settings().settings.kafka, event, "report ecg")
-    except NotDeliveredError as error:
-        raise Failure(f"nothing was read: {error}") from error

@@ -131,11 +131,16 @@ def patient_strip(
         seconds=seconds,
         leads=leads,
         filter=described(choice),
-        beats=[Mark((time - begin).total_seconds(), kind) for time, kind, _ in beats],
+        beats=[Mark((time - begin).total_seconds(), kind) for time, kind, _ in beats if _held_at(held, time)],
         spans=_spans(events, begin),
         summary=_rate([time for time, *_ in beats]),
         notes=(f"{device}  ·  " + (f"beats: {beats[0][2]}, RR in ms" if beats else "no beats found"),),
     )
+
+
+def _held_at(held: Sequence[tuple[datetime, datetime | None]], time: datetime) -> bool:
+    """Whether the patient had the device then."""
+    return any(low <= time and (high is None or time < high) for low, high in held)
 
 
 def _one(connection: Connection, query: str, values: Any) -> Any:
