@@ -123,6 +123,7 @@ def patient_strip(
         events = connection.execute(_EVENTS, (patient, device, names[0], *window)).fetchall()
         held = connection.execute(_HELD, (device, patient, end + _MARGIN, begin - _MARGIN)).fetchall()
         zone = _one(connection, _ZONE, (patient,)) or "UTC"
+    beats = [beat for beat in beats if _held_at(held, beat[0])]
     ordered = [name for name in channels if name in names] or names
     leads = [_lead(database, device, name, begin, end, choice, held) for name in ordered]
     return Strip(
@@ -131,7 +132,7 @@ def patient_strip(
         seconds=seconds,
         leads=leads,
         filter=described(choice),
-        beats=[Mark((time - begin).total_seconds(), kind) for time, kind, _ in beats if _held_at(held, time)],
+        beats=[Mark((time - begin).total_seconds(), kind) for time, kind, _ in beats],
         spans=_spans(events, begin),
         summary=_rate([time for time, *_ in beats]),
         notes=(f"{device}  ·  " + (f"beats: {beats[0][2]}, RR in ms" if beats else "no beats found"),),
