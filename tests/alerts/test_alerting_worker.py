@@ -22,6 +22,9 @@ from vitalgate.config.topics import Topic
 from vitalgate.devices import times
 from vitalgate.devices.records import PatientInput, encode
 from vitalgate.local.topics import create_topics
+from vitalgate.stream.alerting_ask import ask
+from vitalgate.stream.alerting_read import events, open_alerts
+from vitalgate.stream.alerting_setting import SettingError, rosters, set_roster
 
 TOPICS = (
     topics.INPUTS, topics.FEATURES, topics.TICKS, topics.ALERTS, topics.ALERT_STATE, topics.ALERT_MEMORY,
@@ -178,10 +181,12 @@ def test_commands_and_escalation_survive_kills(settings: Settings, tmp_path: Pat
     """Answered and climbing alerts, with the worker killed again and again: each step once, timers kept."""
     chance = random.Random(3)
     roster = {
-        "team": "care", "members": ["anna"], "always_on_call": ["duty"], "change": 1,
+        "team": "care", "members": ["anna"], "always_on_call": ["duty"],
         "escalation": {"high": [{"after_s": 60, "to": "team"}, {"after_s": 120, "to": "on-call"}]},
     }  # fmt: skip
-    send(settings.kafka, [(topics.REGISTRY_ROSTERS, "care", orjson.dumps(roster))])
+    assert [set_roster(settings.kafka, roster).team] == [one.team for one in rosters(settings.kafka)]
+    with pytest.raises(SettingError, match="members"):
+        set_roster(settings.kafka, roster | {"members": []})
     names = [f"p{n}" for n in range(8)]
     with running(settings, "alerting", tmp_path) as worker:
 
@@ -210,6 +215,14 @@ def test_commands_and_escalation_survive_kills(settings: Settings, tmp_path: Pat
         disturbed()
         send(settings.kafka, tick(125))
         wait_for(lambda: len(happened("escalated")) == 8)
+        standing = {alert["alert_id"]: alert for alert in open_alerts(settings.kafka)}
+        assert standing[alerts["p0"]["alert_id"]]["acknowledged_by"] == "anna"
+        assert [standing[alerts[n]["alert_id"]]["state"] for n in ("p0", "p7")] == ["acknowledged", "escalated"]
+        asked = ask(settings.kafka, alerts["p6"], "comment", "user:ben", text="called")
+        assert (asked.outcome, asked.state) == ("done", "escalated")
+        assert "closed" not in ask(settings.kafka, alerts["p6"], "unsilence", "user:ben").detail
+        (written,) = events(settings.kafka, lambda event: event["happened"] == "commented")
+        assert (written["who"], written["comment"]) == ("user:ben", "called")
         last = [command(alerts["p7"], "ack-p7", "acknowledge"), command(alerts["p0"], "ack-again", "acknowledge")]
         last.append((topics.ALERT_COMMANDS, "p0", orjson.dumps({"command_id": "command-bad", "action": "sing"})))
         last.append((topics.ALERT_COMMANDS, "p0", b"no document"))
