@@ -274,6 +274,8 @@ def test_simulation_does_what_the_rule_would_have_done() -> None:
     assert done.per_patient_day == pytest.approx(1 / (2 * 1999 / 1440))
     own = {"p1": ({"spo2-critical": {"limit": 75, "clear": 80}}, ())}
     assert simulate(SHIPPED["spo2-critical"], samples, own).alerts == []
+    groups = {"fragile": {"spo2-critical": {"limit": 75, "clear": 80}}}
+    assert simulate(SHIPPED["spo2-critical"], samples, {"p1": ({"_cohorts": ["fragile"]}, ())}, groups).alerts == []
 
 
 def test_profiles_name_what_they_cannot_use() -> None:

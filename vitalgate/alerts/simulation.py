@@ -66,7 +66,10 @@ class Simulated:
 
 
 def simulate(
-    rule: Rule, samples: Iterable[Sample], own: Mapping[str, tuple[Mapping[str, Any], Zones]] | None = None
+    rule: Rule,
+    samples: Iterable[Sample],
+    own: Mapping[str, tuple[Mapping[str, Any], Zones]] | None = None,
+    cohorts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Simulated:
     """Run one rule over samples in order of time.
 
@@ -74,8 +77,12 @@ def simulate(
     ----------
     own
         By patient: what is their own (see ``profile``) and their time zones.
+    cohorts
+        Limits of cohorts by name.
     """
     engine = Engine(Book([rule]), "care")
+    for cohort, limits in (cohorts or {}).items():
+        engine.cohort_changed(cohort, {k: v for k, v in limits.items() if k == rule.id}, 0)
     for patient, (entries, zones) in (own or {}).items():
         concerned = {k: v for k, v in entries.items() if k == rule.id or k.startswith("_")}
         engine.patient_changed(patient, "", concerned, 0, zones)

@@ -118,6 +118,8 @@ def simulate(
     from vitalgate.alerts.rules import RuleError
     from vitalgate.alerts.simulation import simulate as run
     from vitalgate.stream import alerting_history as source
+    from vitalgate.stream.alerting_setting import SettingError
+    from vitalgate.stream.alerting_setting import cohorts as cohorts_of
 
     try:
         made = read_rule(rule, _book(), limit, clear, for_s)
@@ -131,6 +133,7 @@ def simulate(
         if history == "database":
             database = settings().settings.database
             samples, own = source.from_database(database, made, begin, end, patient), source.profiles(database)
+            groups = {one.cohort: one.overrides for one in cohorts_of(settings().settings.kafka)}
         else:
             path = Path(history)
             if not path.exists():
@@ -139,9 +142,9 @@ def simulate(
             last = round(end.timestamp() * 1e6)
             read = source.from_file(path)
             samples = (s for s in read if first <= s.time_us < last and patient in (None, s.patient))
-            own = {}
-        done = run(made, samples, own)
-    except source.HistoryError as error:
+            own, groups = {}, {}
+        done = run(made, samples, own, groups)
+    except (source.HistoryError, SettingError) as error:
         raise Failure(str(error)) from error
     if as_json:
         print_json(

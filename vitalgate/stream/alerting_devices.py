@@ -14,16 +14,17 @@ class DeviceTimes:
         self._registry = registry
         self._kinds = kinds
         self.worn: dict[str, dict[str, Windows]] = {}
+        self._holders: dict[str, set[str]] = {}
 
     def read(self) -> None:
         """Take everything anew."""
-        self.worn = {}
+        self.worn, self._holders = {}, {}
         for device in list(self._registry.devices):
             self._take(device)
 
     def changed(self, device: str) -> set[str]:
         """A device or its assignments changed; says whose times may be others now."""
-        before = {patient for patient, devices in self.worn.items() if device in devices}
+        before = self._holders.pop(device, set())
         for patient in before:
             del self.worn[patient][device]
         return before | self._take(device)
@@ -39,4 +40,6 @@ class DeviceTimes:
                 stop = known.revoked_at_us if stop is None else min(stop, known.revoked_at_us)
             self.worn.setdefault(one.patient, {}).setdefault(device, []).append((one.from_us, stop))
             patients.add(one.patient)
+        if patients:
+            self._holders[device] = patients
         return patients
