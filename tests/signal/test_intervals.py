@@ -68,6 +68,10 @@ def test_withheld_and_says_so() -> None:
     varying = made(beats=20)
     varying.marks[::2, :, 8] += 100
     assert "varies too much" in str(stretch_intervals(varying, FS, good(varying))["qt"].reason)
+    doubtful = made()
+    doubtful.sure[:, :, 8] = 0.1
+    of = stretch_intervals(doubtful, FS, good(doubtful))
+    assert of["qt"].ms is None and of["qt"].reason == "confidence of 10 % only" and of["qrs"].ms is not None
     few = made(beats=2)
     assert stretch_intervals(few, FS, good(few))["qrs"].ms is None
     kinds = np.array(list("VVVVVNVV"))

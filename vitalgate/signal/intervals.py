@@ -37,6 +37,8 @@ VERSION = "1"
 
 #: A stretch's figure is the median of at least so many beats.
 FEWEST_BEATS = 3
+#: A figure of less confidence is withheld.
+LEAST_CONFIDENCE = 0.2
 #: Outermost share of the leads that is set aside on either side.
 ASIDE = 0.2
 #: Beats that vary more than this (distance between quartiles, ms) have no common figure.
@@ -156,6 +158,8 @@ def _figure(name: str, values: Floats, certainty: Floats) -> Interval:
     if spread > WIDEST_SPREAD_MS[name.partition(".")[0]]:
         reason = f"varies too much: {low:.0f} to {high:.0f} ms"
         return Interval(None, round(spread, 1), count, confidence, reason)
+    if confidence < LEAST_CONFIDENCE:
+        return Interval(None, round(spread, 1), count, confidence, f"confidence of {100 * confidence:.0f} % only")
     return Interval(round(middle, 1), round(spread, 1), count, confidence)
 
 
