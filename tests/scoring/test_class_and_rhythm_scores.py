@@ -13,8 +13,8 @@ from vitalgate.cli.score import command
 from vitalgate.scoring.classes import count
 from vitalgate.scoring.databases import Rhythm
 from vitalgate.scoring.examples import FoundBeats, windows
+from vitalgate.scoring.fitting import fit, left_out
 from vitalgate.scoring.strips import natural_weights, strip_scores
-from vitalgate.scoring.train import fit
 from vitalgate.signal.scoring import match_beats
 from vitalgate.signal.trees import from_document
 
@@ -46,18 +46,33 @@ def test_strips_count_at_natural_shares() -> None:
     assert strip_scores(labels, np.array(list("NNAAOA")))["noise_called_af"] == 100
 
 
-def test_a_trained_document_answers_like_the_model() -> None:
+@pytest.mark.parametrize("rounding", [1, 12])
+def test_a_trained_document_answers_like_the_model(rounding: int) -> None:
     ensemble = pytest.importorskip("sklearn.ensemble")
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((600, 3))
+    # Rounded values repeat, and thresholds then lie on them or half-way between.
+    x = np.round(rng.standard_normal((600, 3)), rounding)
     y = np.where(x[:, 0] + x[:, 1] > 0.5, "b", np.where(x[:, 2] > 1, "c", "a"))
     settings = {"max_iter": 10, "min_samples_leaf": 10}
     ours = from_document(json.loads(json.dumps(fit(x, y, np.ones(600), ["p", "q", "r"], settings, {}))))
     with pytest.importorskip("threadpoolctl").threadpool_limits(1):
         theirs = ensemble.HistGradientBoostingClassifier(max_depth=3, random_state=0, **settings).fit(x, y)
-    # On rows of its own: thresholds are written as float32, and a training row may lie exactly on one.
-    fresh = rng.standard_normal((600, 3))
-    assert np.abs(ours.shares(fresh) - theirs.predict_proba(fresh)).max() < 1e-4
+    for rows in (x, np.round(rng.standard_normal((600, 3)), rounding), ours.threshold.reshape(-1, 7)[:, :3]):
+        assert np.abs(ours.shares(rows) - theirs.predict_proba(rows)).max() < 1e-12
+
+
+def test_groups_are_left_out_whole() -> None:
+    pytest.importorskip("sklearn.ensemble")
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.array(list("abcd")), 100)
+    x = rng.standard_normal((400, 2))
+    y = (x[:, 0] > 0).astype(np.int64)
+    # In one group everything is the other way round: only a model that did not see it can be so wrong.
+    y[group == "b"] ^= 1
+    shares, models = left_out(x, y, np.ones(400), group, {"max_iter": 20, "min_samples_leaf": 5}, 4)
+    right = (shares[:, 1] > 0.5) == y
+    assert right[group == "b"].mean() < 0.2 and right[group != "b"].mean() > 0.8
+    assert np.array_equal(models["b"].shares(x[group == "b"]), shares[group == "b"])
 
 
 def test_the_command_scores_rhythm_of_an_interval_database(tmp_path: Path) -> None:

@@ -1,137 +1,122 @@
-"""Classes, irregularity, strips and the trees behind them."""
+"""Forms, the company that beats keep, and their classes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vitalgate.signal import classes
+from vitalgate.signal import classes, company
 from vitalgate.signal.beats import find_beats
-from vitalgate.signal.classes import classify_beats, features
-from vitalgate.signal.fibrillation import even_out, fibrillation
-from vitalgate.signal.forms import NAMES, cut_forms, describe
-from vitalgate.signal.irregularity import NAMES as IRREGULARITY
-from vitalgate.signal.irregularity import irregularity, windows_of
-from vitalgate.signal.strips import NAMES as STRIP
-from vitalgate.signal.strips import classify_strip, strip_features
-from vitalgate.signal.trees import from_document, model
+from vitalgate.signal.classes import NAMES, classify_beats, classify_forms, features
+from vitalgate.signal.forms import CUT_AFTER_S, CUT_BEFORE_S, POINTS, SHAPE, cut_forms
 
 Make = Callable[..., tuple[np.ndarray, np.ndarray]]
 
-
-@pytest.mark.parametrize("name", ["beat-classes", "fibrillation", "strips"])
-def test_each_model_says_what_it_was_made_from(name: str) -> None:
-    trees = model(name)
-    assert {"what", "trained_on", "left_out", "not_for", "settings"} <= trees.card.keys()
-    shares = trees.shares(np.zeros((3, len(trees.features))))
-    assert shares.shape == (3, len(trees.classes)) and np.allclose(shares.sum(axis=1), 1)
-    with pytest.raises(ValueError, match="give"):
-        trees.scores(np.zeros((3, 2)))
+NORMAL = ((-0.16, 0.12, 0.02), (0, 1, 0.011), (0.26, 0.3, 0.05))
+WIDE = ((0, 1.9, 0.045), (0.28, -0.6, 0.06))
 
 
-def test_trees_answer_their_questions() -> None:
-    document = {
-        "features": ["a", "b"], "classes": ["no", "yes"], "base": [0.5],
-        "feature": [[[0, 1, 1, 0, 0, 0, 0]]], "threshold": [[[1.0, 2.0, 3.0, 9, 9, 9, 9]]],
-        "value": [[[1, 1, 2, 2, 3, 3, 4, 4]]], "card": {},
-    }  # fmt: skip
-    trees = from_document(document)
-    rows = [[0, 0], [0, 5], [2, 0], [2, 5], [np.nan, 0]]
-    assert trees.scores(rows)[:, 1].tolist() == [1.5, 2.5, 3.5, 4.5, 1.5]
-    assert np.array_equal(trees.scores(rows * 3000)[::5], np.repeat(trees.scores(rows[:1]), 3000, axis=0))
-
-
-def test_features_of_a_beat_depend_on_a_bounded_stretch(make_ecg: Make) -> None:
-    fs = 250.0
-    ecg, _ = make_ecg(180, fs, 75, 4, 0.05)
-    beats = find_beats(ecg, fs)[0]
-    whole = features(ecg, fs, beats)
-    start, stop = int(80 * fs), int(100 * fs)
-    low = start - int((classes.BEFORE_S - classes.BEATS_BEFORE_S) * fs)
-    high = stop + int((classes.AFTER_S - classes.BEATS_AFTER_S) * fs)
-    some = beats[(beats >= low) & (beats < high)]
-    part = features(ecg[low:high], fs, some, low)
-    wanted, chosen = (some >= start) & (some < stop), (beats >= start) & (beats < stop)
-    assert np.array_equal(part[wanted], whole[chosen])
-    both = np.stack([ecg, -ecg])
-    assert np.array_equal(
-        classify_beats(both[:, low:high], fs, some, low).shares[wanted], classify_beats(both, fs, beats).shares[chosen]
-    )
-
-
-def test_forms_do_not_mind_gain_or_rate(make_ecg: Make) -> None:
-    names = list(NAMES)
-    ecg, truth = make_ecg(60, 250.0, 70, 2)
-    table = describe(cut_forms(ecg, 250.0, truth), truth, 250.0)
-    assert np.allclose(
-        table, describe(cut_forms(3 * ecg, 250.0, truth), truth, 250.0), rtol=1e-3, atol=1e-3, equal_nan=True
-    )
-    finer, at = make_ecg(60, 500.0, 70, 2)
-    other = describe(cut_forms(finer, 500.0, at), at, 500.0)
-    k = names.index("qrs_like")
-    assert np.nanmedian(table[:, k]) > 0.95 and np.nanmedian(other[:, k]) > 0.95
-    assert describe(np.zeros((0, 87)), [], 250.0).shape == (0, len(NAMES))
-    assert cut_forms(np.empty(0), 250.0, [5]).shape[0] == 1
-
-
-def test_a_wide_early_beat_is_ventricular(make_ecg: Make) -> None:
-    fs = 250.0
-    rr = np.full(60, 0.85)
-    rr[20:50:10], rr[21:51:10] = 0.5, 1.2
+def rhythm(rr: np.ndarray, odd: np.ndarray, fs: float = 250.0, noise: float = 0.01) -> tuple[np.ndarray, np.ndarray]:
+    """Normal beats, and wide ones where ``odd``: (mV, R positions)."""
     at = 1 + np.cumsum(rr)
-    odd = np.zeros(60, bool)
-    odd[20:50:10] = True
     t = np.arange(int((at[-1] + 1) * fs)) / fs
-    x = 0.01 * np.random.default_rng(0).standard_normal(len(t))
+    x = noise * np.random.default_rng(0).standard_normal(len(t))
     for beat, v in zip(at, odd, strict=True):
-        shape = ((0, 1.9, 0.045), (0.28, -0.6, 0.06)) if v else ((-0.16, 0.12, 0.02), (0, 1, 0.011), (0.26, 0.3, 0.05))
-        for delay, height, width in shape:
-            x += height * np.exp(-0.5 * ((t - beat - delay) / width) ** 2)
-    kinds = classify_beats(x, fs, np.round(at * fs).astype(int)).kinds
-    assert (kinds[odd] == "V").all() and (kinds[~odd] == "V").sum() == 0
+        low, high = np.searchsorted(t, [beat - 0.6, beat + 0.8])
+        for delay, height, width in WIDE if v else NORMAL:
+            x[low:high] += height * np.exp(-0.5 * ((t[low:high] - beat - delay) / width) ** 2)
+    return x, np.round(at * fs).astype(int)
 
 
-def test_irregular_windows_are_fibrillation_and_regular_ones_are_not() -> None:
-    rng = np.random.default_rng(0)
-    irregular = 0.7 * np.exp(0.22 * rng.standard_normal((50, 30)))
-    steady = 0.8 + 0.03 * np.sin(np.arange(30) * 0.4) + 0.008 * rng.standard_normal((50, 30))
-    assert fibrillation(irregular).positive.mean() > 0.95
-    assert fibrillation(steady).positive.mean() == 0
-    assert fibrillation(np.empty((0, 30))).probability.shape == (0,)
-    with pytest.raises(ValueError, match="30"):
-        fibrillation(np.ones((2, 29)))
+def ectopy(count: int = 180, every: int = 12) -> tuple[np.ndarray, np.ndarray]:
+    """Intervals with an early beat and its pause now and then, and which beats are early."""
+    rr, odd = np.full(count, 0.82), np.zeros(count, bool)
+    odd[every - 2 :: every] = True
+    odd[-1] = False
+    rr[odd] = 0.5
+    rr[np.flatnonzero(odd) + 1] = 1.14
+    return rr, odd
 
 
-def test_irregularity_is_of_one_window_alone() -> None:
-    rr = 0.8 * np.exp(0.2 * np.random.default_rng(1).standard_normal((20, 30)))
-    assert irregularity(rr).shape == (20, len(IRREGULARITY))
-    assert np.array_equal(irregularity(rr)[7], irregularity(rr[7:8])[0])
-    # All but the mean interval is relative.
-    assert np.allclose(irregularity(rr)[:, 1:], irregularity(1.25 * rr)[:, 1:])
-    assert windows_of(np.arange(65.0), 30).shape == (2, 30)
-    with pytest.raises(ValueError, match="m >= 5"):
-        irregularity(np.ones((2, 3)))
+def test_what_is_said_of_a_beat_depends_on_a_bounded_stretch() -> None:
+    fs = 250.0
+    rr, odd = ectopy(420)
+    ecg, _ = rhythm(rr, odd, fs, 0.03)
+    beats = find_beats(ecg, fs)[0]
+    forms = cut_forms(ecg, fs, beats)
+    whole = features(forms, beats, fs)
+    both = np.stack([ecg, -ecg])
+    shares = classify_beats(both, fs, beats).shares
+    for block in (0, 14, 20):
+        start, stop = int(10 * block * fs), int(10 * (block + 1) * fs)
+        # Of the beats and forms within the block's own reach ...
+        near = (beats >= start - company.BEFORE_S * fs) & (beats < stop + company.AFTER_S * fs)
+        wanted, chosen = (beats[near] >= start) & (beats[near] < stop), (beats >= start) & (beats < stop)
+        assert np.array_equal(features(forms[near], beats[near], fs)[wanted], whole[chosen])
+        # ... and of the signal within that of any beat of it.
+        low, high = max(0, start - int((company.BEFORE_S + CUT_BEFORE_S + 1) * fs)), stop + int((6 + CUT_AFTER_S) * fs)
+        part = classify_beats(both[:, low:high], fs, beats[near], low).shares[wanted]
+        assert np.array_equal(part, shares[chosen])
+    assert classes.BEFORE_S >= classes.CONTEXT_S and classes.AFTER_S >= classes.AHEAD_S
 
 
-def test_single_ventricular_beats_are_evened_out() -> None:
-    rr = [0.8, 0.5, 1.1, 0.8, 0.8]
-    assert even_out(rr, [0, 0, 1, 0, 0, 0]).tolist() == [0.8, 0.8, 0.8, 0.8, 0.8]
-    assert even_out(rr, [0, 0, 1, 1, 0, 0]).tolist() == rr
-    assert even_out([], []).tolist() == []
+def test_forms_of_a_stretch_are_those_of_the_whole(make_ecg: Make) -> None:
+    ecg, _ = make_ecg(40, 360.0, 80, 3, 0.05)
+    beats = find_beats(ecg, 360.0)[0]
+    whole = cut_forms(ecg, 360.0, beats)
+    for k in range(1, len(beats) - 1):
+        low, high = beats[k] - int(CUT_BEFORE_S * 360), beats[k] + int(CUT_AFTER_S * 360)
+        assert np.array_equal(cut_forms(ecg[low:high], 360.0, beats[k : k + 1], low)[0], whole[k])
 
 
-@pytest.mark.parametrize("x", [np.zeros(9000), np.full(9000, np.nan), np.zeros(3), np.empty(0)])
-def test_strips_with_nothing_in_them(x: np.ndarray) -> None:
-    assert strip_features(x, 300).shape == (len(STRIP),)
-    assert set(classify_strip(x, 300).shares) == {"N", "A", "O", "~"}
+@pytest.mark.parametrize("change", ["gain", "offset", "sign", "later", "rate"])
+def test_classes_do_not_mind_gain_offset_polarity_time_and_rate(change: str) -> None:
+    fs = 250.0
+    rr, odd = ectopy()
+    ecg, at = rhythm(rr, odd, fs)
+    table = features(cut_forms(ecg, fs, at), at, fs)
+    kinds = classify_beats(ecg, fs, at).kinds
+    shift = 0
+    match change:
+        case "gain":
+            other = 2.5 * ecg
+        case "offset":
+            other = ecg + 1.7
+        case "sign":
+            other = -ecg
+        case "later":
+            # Whole blocks and whole bins: everything is the same, bit for bit.
+            shift = int(5 * company.BLOCK_S * fs)
+            other = ecg
+        case _:
+            fs, (other, at) = 500.0, rhythm(rr, odd, 500.0)
+    changed = features(cut_forms(other, fs, at + shift, shift), at + shift, fs)
+    if change == "later":
+        assert np.array_equal(changed, table)
+    elif change != "rate":
+        near = np.isclose(changed, table, rtol=0.03, atol=0.03)
+        # The P wave's height is measured upwards, and the sign of the QRS complex counts in height, depth and skew.
+        turned = {"height", "depth", "skew", "p", "p_less", "t_mean", "group_p"} if change == "sign" else set()
+        kept = [k for k, name in enumerate(NAMES) if name not in turned]
+        assert near[:, kept].mean() > 0.98
+    assert (classify_beats(other, fs, at + shift, shift).kinds == kinds).mean() > 0.98
+    assert (kinds[odd] == "V").all() and (kinds[~odd] != "V").all()
 
 
-def test_strips_of_regular_and_of_irregular_rhythm(make_ecg: Make, data: Path) -> None:
-    assert classify_strip(make_ecg(30, 300, 70, 1)[0], 300).label == "N"
-    read = pytest.importorskip("wfdb").rdrecord
-    if not (data / "cinc2017" / "A00004.hea").is_file():
-        pytest.skip("no CinC 2017 strips")
-    assert classify_strip(read(str(data / "cinc2017" / "A00004")).p_signal[:, 0], 300).label == "A"
+def test_a_run_of_wide_beats_does_not_become_the_norm() -> None:
+    rr, odd = np.full(200, 0.8), np.zeros(200, bool)
+    odd[100:160], rr[100:160] = True, 0.45
+    ecg, at = rhythm(rr, odd)
+    assert (classify_beats(ecg, 250.0, at).kinds[odd] == "V").mean() > 0.9
+
+
+def test_nothing_to_see_is_no_fault() -> None:
+    assert cut_forms(np.empty(0), 250.0, [5]).shape == (1, POINTS)
+    assert classify_beats(np.zeros(1000), 250.0, []).kinds.shape == (0,)
+    for x in (np.zeros(5000), np.full(5000, np.nan), np.full(5000, np.inf)):
+        assert classify_beats(x, 250.0, np.arange(100, 5000, 200)).shares.shape == (25, 4)
+    assert not cut_forms(np.zeros(2000), 250.0, [1000])[:, :SHAPE].any()
+    with pytest.raises(ValueError, match="cut them from the same beats"):
+        classify_forms(np.zeros((3, POINTS), np.int16), [1, 2], 250.0)

@@ -27,12 +27,12 @@ def score_fibrillation(folder: Path) -> dict[str, Any]:
             recording = databases.read_recording(folder, name)
             found = found_beats(recording)
             cut = windows(found.beats, recording.fs, recording.rhythms)
-            shares = fibrillation_of_beats(recording.signals[0], recording.fs, found.beats)
+            shares = fibrillation_of_beats(recording.signals, recording.fs, found.beats)
             hold = _on_bad_signal(recording.signals[0], recording.fs, cut)
         else:
             intervals = databases.read_intervals(folder, name)
             cut = windows(intervals.beats, intervals.fs, intervals.rhythms)
-            shares = fibrillation(cut.rr)
+            shares = fibrillation(intervals.beats, intervals.fs)
             hold = np.zeros(len(cut.rr), np.bool_)
         said = shares.positive
         # A withheld window counts as a miss: of fibrillation when it was, as a false alarm when it was not.
@@ -47,7 +47,7 @@ def score_fibrillation(folder: Path) -> dict[str, Any]:
         withheld += int((hold & use).sum())
         records[name] = _shares(counts)
     return {
-        "beats": "own, lead 0" if own else "reference",
+        "beats": "own, lead 0; forms of all leads" if own else "reference",
         "window_beats": WINDOW_BEATS,
         **_shares(pooled),
         "flutter_left_out": left_out,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from vitalgate.scoring import databases
 from vitalgate.scoring.databases import TwelveLeads
 from vitalgate.scoring.delineation import by_beat, score_delineation
-from vitalgate.scoring.train import MODELS, SEED, fit
+from vitalgate.scoring.fitting import MODELS, SEED, fit
 from vitalgate.signal import boundaries, waves
 from vitalgate.signal.beats import find_beats_together
 from vitalgate.signal.boundaries import Edge
@@ -168,11 +168,13 @@ def main(arguments: Sequence[str]) -> None:
     }
     _write(documents[-1], card)
     score = score_delineation(folder, lambda record: models[group[record]])
-    shown = {mark: {key: score[mark][key] for key in ("se", "ppv", "mean_ms", "sd_ms")} for mark in MARKS}
-    _write(
-        documents[-1],
-        card | {"left_out": {"how": f"{PARTS} groups of records, each judged by models that did not see it"} | shown},
-    )
+    parts = {"left_out": score, "left_out_together": score["together"], "left_out_alone": score["alone"]}
+    how = {"how": f"{PARTS} groups of records, each judged by models that did not see it"}
+    shown = {
+        name: how | {mark: {key: part[mark][key] for key in ("se", "ppv", "mean_ms", "sd_ms")} for mark in MARKS}
+        for name, part in parts.items()
+    }
+    _write(documents[-1], card | shown)
     print(json.dumps({name: part for name, part in score.items() if name != "leads"}, indent=1))
 
 

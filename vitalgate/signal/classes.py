@@ -1,8 +1,8 @@
 """Beat classes of ANSI/AAMI EC57 (N, S, V, F) from form and rhythm, without tuning to the patient.
 
-Each beat is compared with up to 16 beats before it and 4 after it (``forms``), and a boosted-tree model
-(``models/beat-classes.json``) decides. Q (paced, or not to be told) is not predicted: without a pacemaker's spike
-nothing in one lead tells it.
+Each beat is compared with the company it keeps (``company``: up to two minutes before, some seconds after), and a
+boosted-tree model (``models/beat-classes.json``) decides. Q (paced, or not to be told) is not predicted: without a
+pacemaker's spike nothing in one lead tells it.
 """
 
 from __future__ import annotations
@@ -12,22 +12,29 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vitalgate.signal import company
 from vitalgate.signal.beats import AFTER_S as BEATS_AFTER_S
 from vitalgate.signal.beats import BEFORE_S as BEATS_BEFORE_S
-from vitalgate.signal.forms import AHEAD_S, CONTEXT_S, cut_forms, describe
-from vitalgate.signal.forms import NAMES as FORM_NAMES
-from vitalgate.signal.grid import as_signals
+from vitalgate.signal.forms import CUT_AFTER_S, CUT_BEFORE_S, Forms, cut_forms
+from vitalgate.signal.grid import Index, as_signals
 from vitalgate.signal.trees import model
 
 NAME = "vg-beat-class"
-VERSION = "1"
+VERSION = "2"
 
-#: The class of a beat depends on signal and beats within these; with beats of ``find_beats``, see BEATS_*_S too.
-BEFORE_S = CONTEXT_S + 10.0 + BEATS_BEFORE_S
-AFTER_S = AHEAD_S + 8.0 + BEATS_AFTER_S
+#: The class of a beat at t depends on beats and forms in [t - CONTEXT_S, t + AHEAD_S]: it is judged with the others of
+#: its 10-s block of the absolute grid.
+CONTEXT_S = company.BLOCK_S + company.BEFORE_S
+AHEAD_S = company.BLOCK_S + company.AFTER_S
+#: And on signal within these, when the beats are those of ``find_beats``.
+BEFORE_S = CONTEXT_S + max(CUT_BEFORE_S, BEATS_BEFORE_S)
+AFTER_S = AHEAD_S + max(CUT_AFTER_S, BEATS_AFTER_S)
 
-#: What a missing neighbour's value is, for the model.
-MISSING = -9.0
+#: What a missing neighbour's value is, for the model, and how large any value may be.
+MISSING, MOST = -9.0, 99.0
+
+#: Names of what the model sees. Of the intervals it sees ratios only: a person's rate says nothing of a beat.
+NAMES = company.NAMES
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,23 +45,51 @@ class Classified:
     shares: NDArray[np.float64]
 
 
-#: Names of what the model sees: what is relative to the person's own beats. Absolute sizes and intervals tell people
-#: apart, and a model that sees them does worse on others.
-ABSOLUTE = frozenset(
-    ("width", "t_sign", "skew", "p_size", "t_size", "p_height", "typical", "rr", "rr_next", "rr_before")
-)
-NAMES = tuple(name for name in FORM_NAMES if name not in ABSOLUTE)
-_COLUMNS = [k for k, name in enumerate(FORM_NAMES) if name not in ABSOLUTE]
+def features(forms: Forms, beats: ArrayLike, fs: float, wanted: slice | Index | None = None) -> NDArray[np.float64]:
+    """What the model sees of each wanted beat in one lead, (n_wanted, len(NAMES)), from forms (``cut_forms``)."""
+    table = company.describe(forms, beats, fs, wanted=wanted)
+    return np.clip(np.nan_to_num(table, nan=MISSING, posinf=MOST, neginf=MISSING), MISSING, MOST)
 
 
-def features(signal: ArrayLike, fs: float, beats: ArrayLike, first: int = 0) -> NDArray[np.float64]:
-    """What the model sees of each beat in one lead, (n, 23), in the order of NAMES."""
-    return selected(describe(cut_forms(signal, fs, beats, first), beats, fs))
+def classify_forms(
+    forms: NDArray[np.int16], beats: ArrayLike, fs: float, wanted: slice | Index | None = None
+) -> Classified:
+    """Say which class each beat is of, from forms alone.
+
+    Parameters
+    ----------
+    forms
+        (n_leads, n_beats, POINTS), or (n_beats, POINTS) for one lead, of ``forms.cut_forms``. Each lead is judged by
+        itself, and the geometric mean of what they say counts.
+    beats
+        Absolute samples of the R peaks, increasing.
+    fs
+        Sampling rate, Hz.
+    wanted
+        Which beats are wanted, increasing; the others are their company. By default all. Several people's beats can be
+        given one after the other, moved by whole blocks of 10 s and more than CONTEXT_S apart.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many forms as beats.
+    """
+    leads = np.asarray(forms, np.int16)
+    leads = leads[np.newaxis] if leads.ndim == 2 else leads
+    if leads.ndim != 3 or leads.shape[1] != np.size(beats):
+        raise ValueError(f"forms have shape {np.shape(forms)} for {np.size(beats)} beats; cut them from the same beats")
+    trees = model("beat-classes")
+    logs = sum(np.log(trees.shares(features(lead, beats, fs, wanted)) + 1e-9) for lead in leads)
+    return decide(np.asarray(logs) / max(1, len(leads)), trees.card["decision_weights"])
 
 
-def selected(table: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of what ``describe`` tells of each beat, that which the model sees."""
-    return np.clip(np.nan_to_num(table[:, _COLUMNS], nan=MISSING, posinf=99.0, neginf=MISSING), MISSING, 99.0)
+def decide(logs: NDArray[np.float64], weights: dict[str, float]) -> Classified:
+    """The class with the largest weighted share; of logarithms of shares, (n, 4) in the order of ``weights``."""
+    shares = np.exp(logs)
+    shares = shares / shares.sum(axis=1, keepdims=True)
+    names = sorted(weights)
+    kinds = np.array(names, dtype="<U1")[(shares * np.array([weights[name] for name in names])).argmax(axis=1)]
+    return Classified(kinds, shares)
 
 
 def classify_beats(signals: ArrayLike, fs: float, beats: ArrayLike, first: int = 0) -> Classified:
@@ -63,8 +98,7 @@ def classify_beats(signals: ArrayLike, fs: float, beats: ArrayLike, first: int =
     Parameters
     ----------
     signals
-        (n_leads, n_samples) or (n_samples,) for one lead, mV; NaN where missing. Each lead is judged by itself, and the
-        geometric mean of what they say counts.
+        (n_leads, n_samples) or (n_samples,) for one lead, mV; NaN where missing.
     fs
         Sampling rate, 100 to 1000 Hz.
     beats
@@ -72,12 +106,4 @@ def classify_beats(signals: ArrayLike, fs: float, beats: ArrayLike, first: int =
     first
         Absolute index of the first sample.
     """
-    trees = model("beat-classes")
-    leads = as_signals(signals)
-    total = np.zeros((np.size(beats), len(trees.classes)))
-    for lead in leads:
-        total += np.log(trees.shares(features(lead, fs, beats, first)) + 1e-9)
-    shares = np.exp(total / max(1, len(leads)))
-    weights = np.array([trees.card["decision_weights"][name] for name in trees.classes])
-    kinds = np.array(trees.classes, dtype="<U1")[(shares * weights).argmax(axis=1)]
-    return Classified(kinds, shares)
+    return classify_forms(np.stack([cut_forms(lead, fs, beats, first) for lead in as_signals(signals)]), beats, fs)

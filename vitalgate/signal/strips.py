@@ -11,24 +11,29 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vitalgate.signal import forms
+from vitalgate.signal import atrial, company
 from vitalgate.signal.beats import find_beats
-from vitalgate.signal.forms import FROM_S, RATE, cut_forms, describe
+from vitalgate.signal.classes import classify_forms
+from vitalgate.signal.fibrillation import even_out
+from vitalgate.signal.forms import P_WAVE, QRS, RATE, SHAPE, T_WAVE, Forms, cut_forms, span
 from vitalgate.signal.irregularity import NAMES as IRREGULARITY
 from vitalgate.signal.irregularity import irregularity
 from vitalgate.signal.quality import Grade, Reason, signal_quality
 from vitalgate.signal.trees import model
 
 NAME = "vg-strips"
-VERSION = "1"
+VERSION = "2"
 
 #: With fewer beats nothing is said of the rhythm: the features are MISSING.
 FEWEST_BEATS = 6
 MISSING = -9.0
+#: A strip is one company of beats.
+LONGEST_S = 3600.0
 
+_ATRIA = ("af", "af_without_v", "af_without_ectopy")
 _OF_BEATS = (
-    "rr_over_typical", "spread", "qrs_like", "t_like", "p_like", "size", "width", "width_ratio", "slope", "t_size",
-    "t_sign", "p_size", "p_height", "skew", "noise", "sum_over_typical",
+    "rr", "spread", "like", "like_t", "like_p", "size", "own_wide", "wide", "length", "slope", "t_over_qrs",
+    "t_against", "p", "p_less", "skew", "noise", "sum", "share",
 )  # fmt: skip
 NAMES = (
     *IRREGULARITY,
@@ -36,7 +41,8 @@ NAMES = (
     "seconds", "beats", "shortest", "longest", "second_longest", "rate", "p_together", "p_mean_size", "p_place",
     "t_together", "qrs_together", "atrial_energy", "bad", "usable", "bad_noise", "odd_beats", "mean_width",
     "longest_over_typical",
-    "lowest_rate", "highest_rate", "wide_beats", "early_alike", "early_odd",
+    "lowest_rate", "highest_rate", "wide_beats", "early_alike", "early_odd", "ventricular", "ventricular_most",
+    "supraventricular", "supraventricular_most", *_ATRIA, *(f"atrial_{name}" for name in atrial.NAMES),
 )  # fmt: skip
 
 
@@ -101,35 +107,50 @@ def _of_rhythm(rr: NDArray[np.float64]) -> dict[str, float]:
 
 
 def _of_forms(x: NDArray[np.float32], fs: float, beats: NDArray[np.int64]) -> dict[str, float]:
-    cut = cut_forms(x, fs, beats)
-    table = describe(cut, beats, fs)
-    column = {name: table[:, k] for k, name in enumerate(forms.NAMES)}
+    forms = cut_forms(x, fs, beats)
+    classified = classify_forms(forms, beats, fs)
+    shares = classified.shares
+    table = company.describe(forms, beats, fs, LONGEST_S)
+    column = {name: table[:, k] for k, name in enumerate(company.NAMES)}
     out: dict[str, float] = {}
     for name in _OF_BEATS:
         values = np.sort(column[name][~np.isnan(column[name])])
         for part, place in (("low", 0.1), ("middle", 0.5), ("high", 0.9)):
             out[f"{name}_{part}"] = float(values[int(place * (len(values) - 1))]) if len(values) else MISSING
-    scale = float(np.median(np.ptp(cut[:, _span(-0.08, 0.1)], axis=1))) + 1e-6
+    cut = forms[:, :SHAPE].astype(np.float64)
+    scale = float(np.median(np.ptp(cut[:, QRS], axis=1))) + 1e-3
     mean = np.median(cut, axis=0)
-    p = mean[_span(-0.28, -0.06)]
+    p = mean[P_WAVE]
     line = np.linspace(p[0], p[-1], len(p))
-    rest = cut[:, _span(-0.28, -0.06)] - p
-    like, rr = column["qrs_like"], column["rr_over_typical"]
+    rest = cut[:, P_WAVE] - p
+    like, rr = column["like"], column["rr"]
     early = rr < 0.85
+    ventricular, supraventricular = np.sort(shares[:, 3]), np.sort(shares[:, 2])
     out |= {
-        "p_together": _together(cut[:, _span(-0.26, -0.06)]), "t_together": _together(cut[:, _span(0.14, 0.4)]),
-        "qrs_together": _together(cut[:, _span(-0.08, 0.1)]), "p_mean_size": float((p - line).max()) / scale,
+        "p_together": _together(cut[:, P_WAVE]), "t_together": _together(cut[:, T_WAVE]),
+        "qrs_together": _together(cut[:, QRS]), "p_mean_size": float((p - line).max()) / scale,
         "p_place": float((p - line).argmax() / RATE), "atrial_energy": float(np.median(rest.std(axis=1))) / scale,
         "odd_beats": float((like < 0.8).mean()),
-        "mean_width": float((np.abs(mean[_span(-0.1, 0.12)]) > scale / 6).mean()),
-        "wide_beats": float((column["width_ratio"] > 1.4).mean()), "early_alike": float((early & (like > 0.9)).mean()),
+        "mean_width": float((np.abs(mean[span(-0.1, 0.12)]) > scale / 6).mean()),
+        "wide_beats": float((column["wide"] > 1.4).mean()), "early_alike": float((early & (like > 0.9)).mean()),
         "early_odd": float((early & (like < 0.8)).mean()),
+        "ventricular": float(ventricular.mean()), "ventricular_most": float(ventricular[-1]),
+        "supraventricular": float(supraventricular.mean()), "supraventricular_most": float(supraventricular[-2]),
     }  # fmt: skip
+    out |= _of_atria(forms, beats, fs, classified.kinds)
     return out
 
 
-def _span(begin_s: float, end_s: float) -> slice:
-    return slice(round((begin_s - FROM_S) * RATE), round((end_s - FROM_S) * RATE) + 1)
+def _of_atria(forms: Forms, beats: NDArray[np.int64], fs: float, kinds: NDArray[np.str_]) -> dict[str, float]:
+    """How fibrillation's model of intervals sees the strip as one window, as it is and without ectopy; P waves."""
+    trees = model("fibrillation")
+    ectopic = np.zeros(len(kinds), np.bool_), kinds == "V", (kinds == "V") | (kinds == "S")
+    rows = np.full((len(ectopic), len(trees.features)), MISSING)
+    for row, odd in zip(rows, ectopic, strict=True):
+        row[: len(IRREGULARITY)] = irregularity(even_out(beats, fs, odd)[np.newaxis])[0]
+    scores = trees.scores(rows)[:, 1].tolist()
+    seen = atrial.atrial_features(forms, ~np.isin(kinds, ["V", "F"]), np.arange(len(beats))[np.newaxis])[0].tolist()
+    return dict(zip((*_ATRIA, *(f"atrial_{name}" for name in atrial.NAMES)), [*scores, *seen], strict=True))
 
 
 def _together(part: NDArray[np.float64]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from typing import Any
 
@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 #: Every tree is complete: seven questions, eight leaves. A shallower one repeats its leaves.
 QUESTIONS, LEAVES = 7, 8
-_PIECE = 4096
+#: Trees and rows worked on at once, so that the answers stay in the processor's cache.
+_TREES, _ROWS = 32, 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +31,7 @@ class Boosted:
         (n_scores,) what every score begins with.
     feature, threshold
         (n_scores, n_trees, 7): question q of a tree is "is column ``feature`` greater than ``threshold``?"; no leads
-        to question 2q + 1, yes to 2q + 2. NaN answers no.
+        to question 2q + 1, yes to 2q + 2. NaN answers no. Thresholds are kept to the last bit: a row may lie on one.
     value
         (n_scores, n_trees, 8): what the leaf adds.
     card
@@ -56,25 +57,45 @@ class Boosted:
         rows = np.asarray(x, np.float64)
         if rows.ndim != 2 or rows.shape[1] != len(self.features):
             raise ValueError(f"features have shape {rows.shape}; give (n, {len(self.features)})")
-        parts = [self._scores(rows[k : k + _PIECE]) for k in range(0, len(rows), _PIECE)]
+        parts = [self._scores(rows[k : k + _ROWS]) for k in range(0, len(rows), _ROWS)]
         return np.concatenate([np.empty((0, len(self.classes))), *parts])
 
     def _scores(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        steps, order, table = self._ranked
+        # Each value as the number of its column's thresholds that it is over: all questions are of small whole numbers.
+        rank = np.empty((len(self.features), len(rows)), np.uint16)
+        for column, marks in enumerate(steps):
+            if len(marks):
+                rank[column] = np.searchsorted(marks, np.nan_to_num(rows[:, column], nan=-np.inf, posinf=np.inf))
         columns = []
-        tree = np.arange(self.feature.shape[1])
-        for k in range(len(self.base)):
-            at = np.zeros((len(rows), len(tree)), np.int64)
-            for _ in range(3):
-                value = np.take_along_axis(rows, self.feature[k][tree, at], axis=1)
-                at = 2 * at + 1 + (value > self.threshold[k][tree, at])
-            total = np.full(len(rows), self.base[k])
-            # Added tree by tree: ``sum`` would choose an order by the shape of the array.
-            for added in self.value[k][tree, at - QUESTIONS].T:
-                total += added
+        for score in range(len(self.base)):
+            total = np.full(len(rows), self.base[score])
+            for first in range(0, self.feature.shape[1], _TREES):
+                part = slice(first, first + _TREES)
+                yes = rank[self.feature[score, part]] > order[score, part, :, np.newaxis]
+                # The seven answers of a tree are the number of a row of its table. Added tree by tree: ``sum`` would
+                # choose an order by the shape of the array.
+                for tree, answers in zip(table[score, part], np.packbits(yes, axis=1)[:, 0], strict=True):
+                    total += tree[answers]
             columns.append(total)
         if len(columns) == 1:
             columns.insert(0, np.zeros(len(rows)))
         return np.stack(columns, axis=1)
+
+    @cached_property
+    def _ranked(self) -> tuple[list[NDArray[np.float64]], NDArray[np.uint16], NDArray[np.float64]]:
+        """Thresholds of each column in order; the place of each question's; what each set of answers adds."""
+        steps = [np.unique(self.threshold[self.feature == column]) for column in range(len(self.features))]
+        order = np.zeros(self.threshold.shape, np.uint16)
+        for column, marks in enumerate(steps):
+            asked = self.feature == column
+            order[asked] = np.searchsorted(marks, self.threshold[asked])
+        # Bit 7 - q of a byte is the answer to question q: so ``packbits`` puts them.
+        said = np.unpackbits(np.arange(256, dtype=np.uint8)[:, np.newaxis], axis=1).astype(np.int64)
+        at = np.zeros(256, np.int64)
+        for _ in range(3):
+            at = 2 * at + 1 + said[np.arange(256), at]
+        return steps, order, self.value[:, :, at - QUESTIONS]
 
     def shares(self, x: ArrayLike) -> NDArray[np.float64]:
         """Probability of each class, (n, n_classes)."""
