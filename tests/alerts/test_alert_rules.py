@@ -261,6 +261,8 @@ def test_explaining_a_patients_rules() -> None:
         "in force: limit 86, from ever to further notice, by dr-x: COPD",
     ]  # fmt: skip
     assert by_rule["news2-red"]["state"] == "off" and by_rule["peak-flow-low"]["state"] == "no data"
+    dead = rule_check.explain(rules.load(), {"pulse-low": {"limit": 3, **WHO}}, [], (), us(0), "pulse-low")["rules"]
+    assert "it can never fire: pulse_rate never falls to 3" in dead[0]["because"][1]
     assert by_rule["asystole"]["state"] == "shipped" and document["trouble"] == ["override of unknown rule nonsense"]
 
 

@@ -128,6 +128,7 @@ def explain(
         unmet = checks.unmet(book.rules[name], read)
         because = _because(read.overrides.get(name, []), variant, now_us) + unmet
         rule = book.rules[name] if variant is None else variant.rule
+        because += [f"it can never fire: {text}" for text in checks.faults(rule)]
         rows.append(
             {
                 "rule": name, "priority": rule.priority, "title": rule.title, "version": rule.version,

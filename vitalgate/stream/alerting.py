@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from vitalgate.alerts import rules
+from vitalgate.alerts import checks, rules
 from vitalgate.alerts.commands import Reply
 from vitalgate.alerts.engine import Engine
 from vitalgate.alerts.events import AlertEvent
@@ -85,6 +85,9 @@ class Alerting(Worker):
             self.devices = DeviceTimes(self.registry, frozenset(self.book.devices))
         await self.registry.ready()
         await self.care.ready()
+        for rule in self.book.rules.values():
+            for fault in [*checks.faults(rule), *checks.strangers(rule, self.book.rules)]:
+                log.error("a rule can never do what it says", extra={"rule": rule.id, "fault": fault})
         log.info("rules", extra={"count": len(self.book.rules), "fingerprint": self.book.fingerprint})
 
     async def on_assigned(self, partitions: frozenset[int]) -> None:
