@@ -176,7 +176,7 @@ class Edge:
         call = next(_numbers)
         full = tuple(f"{self.name}-{call}{name}" for name in names)
         with self.admin() as admin:
-            admin.ensure_role()
+            admin.ensure_roles()
             assert set(admin.run([dynsec.create(name, PASSWORD) for name in full])) == {None}
         return full
 

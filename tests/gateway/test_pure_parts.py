@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from vitalgate.devices import records
 from vitalgate.gateway import credentials, dynsec
 from vitalgate.gateway.address import backoff
-from vitalgate.gateway.alert_board import AlertBoard, alert_topic
+from vitalgate.gateway.alert_board import AlertBoard
+from vitalgate.gateway.alert_topics import alert_topic
 from vitalgate.gateway.broker_watch import LogTail
 from vitalgate.gateway.consume import Offsets
 from vitalgate.gateway.dynsec import BrokerClient
@@ -188,7 +189,16 @@ def test_restoring_keeps_other_users_and_brings_the_role() -> None:
     document = {"clients": [{"username": "vg-admin", "roles": [{"rolename": "admin"}]}, stale], "roles": []}
     restored = credentials.restore(document, [entry])
     assert [client["username"] for client in restored["clients"]] == ["vg-admin", "d"]
-    assert restored["roles"] == [{"rolename": "device", "acls": []}]
+    assert restored["roles"] == [{"rolename": "clinician", "acls": []}, {"rolename": "device", "acls": []}]
+    # A clinician comes with a role of their own; one that is nobody's any more goes.
+    own = credentials.clinician_role("anna", ["care"])
+    assert own["rolename"] == "clinician-anna"
+    assert {rule["topic"] for rule in own["acls"]} >= {"v1/alerts/care/events", "v1/alerts/care/+/+/commands/anna"}
+    restored["roles"].append({"rolename": "clinician-gone", "acls": []})
+    person = credentials.clinician_entry("anna", credentials.hash_password("x"), revoked=False)
+    again = credentials.restore(restored, [entry, person], [own])
+    assert [client["username"] for client in again["clients"]] == ["vg-admin", "d", "anna"]
+    assert [role["rolename"] for role in again["roles"]] == ["clinician", "device", "clinician-anna"]
 
 
 def test_the_log_is_counted_through_cuts_and_replacement(tmp_path: Path) -> None:

@@ -30,31 +30,37 @@ def command(ctx: click.Context) -> int | None:
 @command.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 def restore(file: Path) -> None:
-    """Write the registry's devices into the broker's dynamic security FILE, with the passwords that they have.
+    """Write the registry's devices and clinicians into the broker's dynamic security FILE, with their passwords.
 
-    For a broker that lost its file: `vitalgate broker prepare FILE` makes it anew, this puts the devices back. The
+    For a broker that lost its file: `vitalgate broker prepare FILE` makes it anew, this puts them back. The
     broker must not be running, for it would write over the file.
     """
-    from vitalgate.gateway.credentials import BadHash, client_entry, restore
+    from vitalgate.gateway.credentials import BadHash, client_entry, clinician_entry, clinician_role, restore
     from vitalgate.local.layout import write_private
     from vitalgate.storage.errors import StorageError
-    from vitalgate.storage.registry import Registry
+    from vitalgate.storage.registry_clinicians import CareRegistry
 
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
-        with Registry(settings().settings.database) as registry:
-            devices = registry.devices()
+        with CareRegistry(settings().settings.database) as registry:
+            devices, people = registry.devices(), registry.clinicians()
         entries = [
             client_entry(device.device_id, device.credential_hash, revoked=device.state == "revoked")
             for device in devices
             if device.credential_hash
         ]
+        known = len(entries)
+        roles = []
+        for one in people:
+            revoked = one.state == "revoked"
+            entries.append(clinician_entry(one.clinician_id, one.credential_hash, revoked=revoked))
+            roles.append(clinician_role(one.clinician_id, [] if revoked else one.teams))
         owner = file.stat()
-        write_private(file, json.dumps(restore(document, entries), indent=1))
+        write_private(file, json.dumps(restore(document, entries, roles), indent=1))
         _give(file, owner.st_uid, owner.st_gid)
     except (OSError, ValueError, BadHash, StorageError) as error:
         raise Failure(f"{file} was not written: {error}") from error
-    click.echo(f"{len(entries)} devices written to {file}; start the broker now.")
+    click.echo(f"{known} devices and {len(people)} clinicians written to {file}; start the broker now.")
 
 
 def _give(file: Path, user: int, group: int) -> None:

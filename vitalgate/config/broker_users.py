@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 DEVICE_ROLE = "device"
 """Every device's role: it carries no rights (the broker's ACL file gives them) and tells devices from other users."""
+CLINICIAN_ROLE = "clinician"
+"""Every clinician's role: it carries no rights either. Each has a role of their own, `clinician-NAME`, that does."""
 _KEY_BYTES = 64
 
 

@@ -139,7 +139,7 @@ class AnalysisSettings(_Section):
     idle_s: float = Field(
         10.0, description="A recording that is silent this long is finished with the samples there are.", gt=0
     )
-    lookback_s: float = Field(180.0, description="Stretch of input read back after a restart to rebuild state.", gt=0)
+    lookback_s: float = Field(240.0, description="Stretch of input read back after a restart to rebuild state.", gt=0)
 
 
 class AlertingSettings(_Section):
@@ -150,6 +150,9 @@ class AlertingSettings(_Section):
         "care", description="Team of patients who have none assigned.", pattern=r"^[a-z0-9-]{1,40}$"
     )
     tick_s: float = Field(1.0, description="Interval of the ticks that carry time to the alert engine.", gt=0)
+    heartbeat_s: float = Field(
+        5.0, description="Interval of `v1/alerts/{team}/heartbeat`, by which a screen tells quiet from dead.", gt=0
+    )
 
 
 class AuditSettings(_Section):

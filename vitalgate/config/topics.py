@@ -90,6 +90,10 @@ REGISTRY_ASSIGNMENTS = Topic(
 REGISTRY_PATIENTS = Topic(
     "registry.patients", "patient", "Patients: time zones, team, rule overrides.", compacted=True, partitions=1
 )
+REGISTRY_CLINICIANS = Topic(
+    "registry.clinicians", "clinician", "Clinicians: their teams, and whether they have access.", compacted=True,
+    partitions=1,
+)  # fmt: skip
 REGISTRY_ROSTERS = Topic(
     "registry.rosters", "team", "Rosters of care teams: who is told, and who next.", compacted=True, partitions=1
 )
@@ -100,7 +104,7 @@ REGISTRY_COHORTS = Topic(
 ALL: tuple[Topic, ...] = (
     RAW, SEQUENCES, VALIDATED, INPUTS, READINGS, WAVEFORMS, DEADLETTER, BEATS, FEATURES, ALERTS, ALERT_STATE,
     ALERT_MEMORY, ALERT_COMMANDS, ALERT_REPLIES, TICKS, AUDIT_INBOX, AUDIT, REGISTRY_DEVICES, REGISTRY_ASSIGNMENTS,
-    REGISTRY_PATIENTS, REGISTRY_ROSTERS, REGISTRY_COHORTS,
+    REGISTRY_PATIENTS, REGISTRY_CLINICIANS, REGISTRY_ROSTERS, REGISTRY_COHORTS,
     SETASIDE,
 )  # fmt: skip
 

@@ -174,6 +174,19 @@ class Patient(_Record):
     overrides: dict[str, object] = Field({}, description="Alert limits of this patient's own.")
 
 
+class Clinician(_Record):
+    """Somebody who looks after patients (registry.clinicians, compacted)."""
+
+    clinician: str = Field(description="User name on the broker.", examples=["anna"])
+    name: str = Field(description="As people call them, or ''.")
+    state: Literal["active", "revoked"] = Field(description="revoked: refused by the broker.")
+    teams: list[str] = Field(description="Care teams whose alerts they see and answer.")
+    credential_id: str = Field(description="Another one with each password; says nothing about it.")
+    revoked_at: datetime | None = Field(None, description="When access was taken away.")
+    updated_at: datetime = Field(description="When this entry was made.")
+    change: int = Field(description="Rises with every change of the registry.")
+
+
 class Beat(_Record):
     """One heart beat."""
 
@@ -261,6 +274,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "registry.devices": Device,
     "registry.assignments": DeviceAssignments,
     "registry.patients": Patient,
+    "registry.clinicians": Clinician,
     "patient.beats": PatientBeats,
     "patient.features": PatientFeature,
 }

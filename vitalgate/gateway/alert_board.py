@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-from urllib.parse import quote
+from collections import Counter
+from typing import NamedTuple
 
 import orjson
 
-from vitalgate.config import topics
+from vitalgate.gateway.alert_topics import alert_topic
 
 
 class Retained(NamedTuple):
@@ -15,21 +15,6 @@ class Retained(NamedTuple):
 
     topic: str
     payload: bytes
-
-
-def _level(text: str) -> str:
-    """A text as one level of an MQTT topic: `/`, `+`, `#`, `%` and control characters are percent-encoded."""
-    return quote(text, safe=" !$&'()*,;:@=") or "-"
-
-
-def alert_topic(alert: dict[str, Any]) -> str:
-    """The retained topic of an open alert. Raises KeyError when the alert names no team, patient or id."""
-    return topics.alert_topic(_level(alert["team"]), _level(alert["patient"]), _level(alert["alert_id"]))
-
-
-def events_topic(alert: dict[str, Any]) -> str:
-    """The topic of a team's alert events. Raises KeyError when the alert names no team."""
-    return f"{topics.MQTT_ALERTS}/{_level(alert['team'])}/events"
 
 
 class AlertBoard:
@@ -71,6 +56,10 @@ class AlertBoard:
     def all(self) -> list[Retained]:
         """Every retained message that must be there: sent again after a restart of ours or of the broker."""
         return list(self._open.values())
+
+    def count(self) -> dict[str, int]:
+        """How many alerts are open in each team that has any, by the team's level of the topic."""
+        return dict(Counter(topic.split("/")[2] for topic in self._topics))
 
     def is_open(self, topic: str) -> bool:
         """Whether this topic belongs to an open alert; a retained message anywhere else is stale."""

@@ -94,6 +94,17 @@ def assign_whole(source: Consumer, topic: str, *, timeout_s: float = 5.0) -> dic
     return ends
 
 
+def assign_all(source: Consumer, names: Iterable[str], *, timeout_s: float = 5.0) -> dict[tuple[str, int], int]:
+    """As `assign_whole` for several topics; end offsets by topic and partition. Raises as that does."""
+    ends: dict[tuple[str, int], int] = {}
+    places: list[TopicPartition] = []
+    for name in names:
+        ends |= {(name, partition): end for partition, end in assign_whole(source, name, timeout_s=timeout_s).items()}
+        places += source.assignment()
+    source.assign([TopicPartition(place.topic, place.partition, OFFSET_BEGINNING) for place in places])
+    return ends
+
+
 def reached(source: Consumer, topic: str, ends: dict[int, int]) -> bool:
     """Whether everything below `ends` has been handed out (compaction may have removed the very last records)."""
     places = source.position([TopicPartition(topic, partition) for partition in ends])

@@ -11,7 +11,9 @@ import secrets
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from vitalgate.config.broker_users import DEVICE_ROLE, password_key, user_entry
+from vitalgate.config.broker_users import CLINICIAN_ROLE, DEVICE_ROLE, password_key, user_entry
+from vitalgate.gateway.alert_topics import clinician_rights
+from vitalgate.gateway.clinicians import own_role
 
 #: What Mosquitto 2.0 uses itself. More would slow down connecting and protect nothing: these passwords are random,
 #: 144 bits, so that there is nothing to guess.
@@ -68,14 +70,36 @@ def client_entry(device: str, credential_hash: str, *, revoked: bool) -> dict[st
     )
 
 
-def restore(document: dict[str, Any], devices: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """The plugin's document with exactly these devices; users that are no devices stay as they are."""
+def clinician_entry(user: str, credential_hash: str, *, revoked: bool) -> dict[str, Any]:
+    """A clinician's entry in the plugin's file. Raises BadHash."""
+    stored = split_hash(credential_hash)
+    roles = [CLINICIAN_ROLE, own_role(user)]
+    return user_entry(user, roles, key=stored.key, salt=stored.salt, iterations=stored.iterations, disabled=revoked)
+
+
+def clinician_role(user: str, teams: Iterable[str]) -> dict[str, Any]:
+    """A clinician's own role in the plugin's file."""
+    return {"rolename": own_role(user), "acls": clinician_rights(user, teams)}
+
+
+def restore(
+    document: dict[str, Any], users: Iterable[dict[str, Any]], roles: Iterable[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """The plugin's document with exactly these devices and clinicians, and the clinicians' own roles.
+
+    Users that are neither stay as they are.
+    """
+    ours = {DEVICE_ROLE, CLINICIAN_ROLE}
     others = [
         client
         for client in document.get("clients", [])
-        if not any(role.get("rolename") == DEVICE_ROLE for role in client.get("roles", []))
+        if not any(role.get("rolename") in ours for role in client.get("roles", []))
     ]
-    roles = list(document.get("roles", []))
-    if not any(role.get("rolename") == DEVICE_ROLE for role in roles):
-        roles.append({"rolename": DEVICE_ROLE, "acls": []})
-    return {**document, "clients": [*others, *devices], "roles": roles}
+    wanted = {role["rolename"]: role for role in roles}
+    kept = [
+        role for role in document.get("roles", [])
+        if role.get("rolename") not in wanted and not role.get("rolename", "").startswith(own_role(""))
+    ]  # fmt: skip
+    there = {role.get("rolename") for role in kept}
+    kept += [{"rolename": name, "acls": []} for name in sorted(ours - there)]
+    return {**document, "clients": [*others, *users], "roles": [*kept, *wanted.values()]}

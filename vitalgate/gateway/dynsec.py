@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import orjson
 import paho.mqtt.client as mqtt
 
-from vitalgate.config.broker_users import DEVICE_ROLE
+from vitalgate.config.broker_users import CLINICIAN_ROLE, DEVICE_ROLE
 from vitalgate.gateway.address import Address
 from vitalgate.gateway.link import open_link
 
@@ -146,11 +146,13 @@ class Dynsec:
             if not page or offset >= answer["data"]["totalCount"]:
                 return found
 
-    def ensure_role(self) -> None:
-        """Make the devices' role when the broker has it not."""
-        error = self.run([{"command": "createRole", "rolename": DEVICE_ROLE, "acls": []}])[0]
-        if error is not None and "exists" not in error:
-            raise DynsecError(f"the role {DEVICE_ROLE!r} cannot be made on the broker: {error}")
+    def ensure_roles(self) -> None:
+        """Make the roles of devices and of clinicians when the broker has them not."""
+        names = (DEVICE_ROLE, CLINICIAN_ROLE)
+        errors = self.run([{"command": "createRole", "rolename": name, "acls": []} for name in names])
+        for name, error in zip(names, errors, strict=True):
+            if error is not None and "exists" not in error:
+                raise DynsecError(f"the role {name!r} cannot be made on the broker: {error}")
 
     def _ask(self, commands: Sequence[Command]) -> list[dict[str, Any]]:
         tagged = {}

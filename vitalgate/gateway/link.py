@@ -291,10 +291,19 @@ class Link:
             sock.setsockopt(socket.IPPROTO_TCP, cork, 0)
         self._socket()
 
-    def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> int:
-        """Hand over a message (written by the next `step`); its packet identifier."""
+    def publish(
+        self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, correlation: bytes = b""
+    ) -> int:
+        """Hand over a message (written by the next `step`); its packet identifier.
+
+        Correlation data is left out in 3.1.1, which has none.
+        """
         self._socket()
-        return self._client.publish(topic, payload, qos=qos, retain=retain).mid
+        properties = None
+        if correlation and self.version == 5:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # as above
+            properties.CorrelationData = correlation
+        return self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties).mid
 
     def subscribe(self, filters: Sequence[str], *, qos: int = 1, live: bool = False, no_local: bool = False) -> None:
         """Ask for topics; `subscribed` and `refused` tell the answer.

@@ -1,4 +1,7 @@
-"""Kafka to MQTT: receipts to devices, alerts to care teams. Independent loops, so that none delays another."""
+"""Kafka to MQTT: receipts to devices, alerts to care teams; and what these say of alerts to Kafka.
+
+Independent loops, so that none delays another.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,11 @@ from collections.abc import Callable
 from vitalgate.config import topics
 from vitalgate.config.settings import Settings
 from vitalgate.gateway.notify_alerts import AlertEvents, OpenAlerts
+from vitalgate.gateway.notify_commands import Answers, Commands
+from vitalgate.gateway.notify_heartbeat import Heartbeat
 from vitalgate.gateway.notify_loop import Loop, NotifierFailed, address
 from vitalgate.gateway.notify_receipts import Receipts
+from vitalgate.gateway.notify_teams import Teams
 from vitalgate.gateway.publisher import Publisher
 from vitalgate.telemetry import metrics
 from vitalgate.telemetry.health import Health
@@ -19,9 +25,15 @@ log = logging.getLogger(__name__)
 
 
 class Notifier:
-    """All loops of the notifier process."""
+    """All loops of the notifier process.
 
-    def __init__(self, settings: Settings, password: str, *, health: Health | None = None) -> None:
+    Parameters
+    ----------
+    alerting_group
+        Kafka consumer group of the alerting worker; how far it has come is part of the heartbeat.
+    """
+
+    def __init__(self, settings: Settings, password: str, alerting_group: str, *, health: Health | None = None) -> None:
         self._stop = threading.Event()
         self._receipts = Receipts(settings, password, self._stop)
         self._publisher = Publisher(
@@ -32,10 +44,15 @@ class Notifier:
         )
         self._open = OpenAlerts(settings, self._publisher, self._stop)
         self._events = AlertEvents(settings, self._publisher, self._stop)
+        teams = Teams(settings, self._stop)
+        answers = Answers(settings, self._publisher, self._stop)
+        commands = Commands(settings, password, teams, answers, self._publisher, self._stop)
+        beats = Heartbeat(settings, alerting_group, teams, self._open.count, self._publisher, self._stop)
+        self._loops = (self._receipts, self._open, self._events, teams, answers, commands, beats)
         self._errors: list[str] = []
         if health is not None:
             health.ready["mqtt"] = self._mqtt
-            for loop in (self._receipts, self._open, self._events):
+            for loop in self._loops:
                 health.ready[loop.part] = self._not_ready(loop)
             health.alive["loops"] = lambda: "; ".join(self._errors) or None
 
@@ -44,7 +61,7 @@ class Notifier:
 
     @staticmethod
     def _not_ready(loop: Loop) -> Callable[[], str | None]:
-        return lambda: None if loop.ready else "Kafka has not assigned its partitions yet"
+        return lambda: None if loop.ready else f"{loop.part}: {loop.waits_for}"
 
     def stop(self) -> None:
         """Ask `run` to drain and return."""
@@ -59,7 +76,7 @@ class Notifier:
             When a loop ended by itself.
         """
 
-        def guarded(loop: Receipts | OpenAlerts | AlertEvents) -> None:
+        def guarded(loop: Loop) -> None:
             try:
                 loop.run()
             except Exception as error:
@@ -67,10 +84,7 @@ class Notifier:
                 self._errors.append(f"{loop.part}: {error}")
                 self._stop.set()
 
-        threads = [
-            threading.Thread(target=guarded, args=(loop,), name=loop.part)
-            for loop in (self._receipts, self._open, self._events)
-        ]
+        threads = [threading.Thread(target=guarded, args=(loop,), name=loop.part) for loop in self._loops]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import Any
 
 import orjson
 import paho.mqtt.client as mqtt
@@ -12,85 +11,26 @@ from confluent_kafka import Consumer, KafkaException, Message
 
 from vitalgate.config import topics
 from vitalgate.config.settings import Settings
-from vitalgate.gateway.alert_board import AlertBoard, Retained, events_topic
-from vitalgate.gateway.consume import Offsets, assign_whole, burst, consumer, position, reached
-from vitalgate.gateway.notify_loop import COMMIT_S, DRAIN_S, Loop, NotifierFailed
+from vitalgate.gateway.alert_board import AlertBoard, Retained
+from vitalgate.gateway.alert_topics import events_topic
+from vitalgate.gateway.consume import assign_whole, burst, consumer, position, reached
+from vitalgate.gateway.notify_follow import Follow
+from vitalgate.gateway.notify_loop import Loop, NotifierFailed
 from vitalgate.gateway.publisher import Outgoing, Publisher
-from vitalgate.gateway.receipts import Position
 from vitalgate.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
 
-class AlertEvents(Loop):
+class AlertEvents(Follow):
     """patient.alerts to `v1/alerts/{team}/events`, each event once it is there, without delay."""
 
     def __init__(self, settings: Settings, publisher: Publisher, stop: threading.Event) -> None:
-        super().__init__(settings, "alerts", stop)
-        self._publisher = publisher
-        self._topic = topics.full(topics.ALERTS, self.kafka)
-        self._sent: dict[int, Position] = {}
-        self._number = 0
-        self._lock = threading.Lock()
+        super().__init__(settings, publisher, stop, "alerts", topics.ALERTS)
 
-    def run(self) -> None:
-        """Consume until told to stop."""
-        source = consumer(self.kafka, "notifier.alerts", self.slot, fatal=self.fail)
-        offsets = Offsets()
-        source.subscribe([self._topic], on_assign=self._assigned, on_revoke=lambda _s, _p: offsets.forget())
-        paused = False
-        try:
-            while not self.stop.is_set() and self.failure is None:
-                if (self._publisher.room() == 0) != paused:
-                    paused = not paused
-                    (source.pause if paused else source.resume)(source.assignment())
-                out = []
-                for message in burst(source, 0.02 if paused else 0.2):
-                    offsets.consumed(message)
-                    event = self._event(message)
-                    if event is not None:
-                        out.append(event)
-                self._publisher.publish(out)
-                if offsets.due(COMMIT_S):
-                    offsets.commit(source, self._under_way())
-            self._publisher.flush(DRAIN_S)
-            offsets.commit(source, self._under_way(), wait=True)
-        finally:
-            source.close()
-        if self.failure is not None:
-            raise NotifierFailed(self.failure)
-
-    def _assigned(self, source: Consumer, partitions: list[Any]) -> None:
-        self.ready = True
-        log.info("alert events: partitions assigned", extra={"partitions": len(partitions)})
-
-    def _under_way(self) -> list[Position]:
-        with self._lock:
-            return list(self._sent.values())
-
-    def _event(self, message: Message) -> Outgoing | None:
-        value = message.value()
-        if value is None:
-            return None
-        try:
-            topic = events_topic(orjson.loads(value))
-        except (KeyError, TypeError, AttributeError, orjson.JSONDecodeError) as error:
-            metrics.POISON.labels("notifier").inc()
-            log.error(
-                "an alert event could not be read and was passed over",
-                extra={**position(message)._asdict(), "detail": repr(error)},
-            )
-            return None
-        self._number += 1
-        number = self._number
-        with self._lock:
-            self._sent[number] = position(message)
-
-        def done() -> None:
-            with self._lock:
-                self._sent.pop(number, None)
-
-        return Outgoing(topic, value, False, done)
+    def outgoing(self, value: bytes) -> Outgoing:
+        """The event, as it is."""
+        return Outgoing(events_topic(orjson.loads(value)), value)
 
 
 class OpenAlerts(Loop):
@@ -156,6 +96,11 @@ class OpenAlerts(Loop):
         """After each connection: the broker may have lost its retained messages."""
         with self._lock:
             self._publish(self._board.all())
+
+    def count(self) -> dict[str, int]:
+        """How many alerts are open in each team that has any, by the team's level of the topic."""
+        with self._lock:
+            return self._board.count()
 
     def remove_stale(self, message: mqtt.MQTTMessage) -> None:
         """A retained message that the broker holds: removed when no open alert has it."""

@@ -25,7 +25,9 @@ def address(settings: Settings, password: str, part: str) -> Address:
 
 
 class Loop:
-    """One consumer in one thread; `ready` once Kafka has given it something to read."""
+    """Work in one thread; `ready` once Kafka (or the broker) has given it something to read."""
+
+    waits_for = "Kafka has not assigned its partitions yet"
 
     def __init__(self, settings: Settings, part: str, stop: threading.Event) -> None:
         self.kafka = settings.kafka
@@ -38,3 +40,7 @@ class Loop:
     def fail(self, text: str) -> None:
         """End the loop with this fault (the first one counts)."""
         self.failure = self.failure or text
+
+    def run(self) -> None:
+        """Work until `stop` is set. Raises NotifierFailed when only a new process can go on."""
+        raise NotImplementedError

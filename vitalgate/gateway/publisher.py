@@ -28,6 +28,8 @@ class Outgoing(NamedTuple):
     payload: bytes
     retain: bool = False
     done: Callable[[], None] | None = None
+    correlation: bytes = b""
+    """MQTT 5 correlation data, on the answer to a request."""
 
 
 class Publisher:
@@ -168,7 +170,9 @@ class Publisher:
         with self._lock:
             while self._waiting and len(self._under_way) < self._window:
                 message = self._waiting[0]
-                mid = link.publish(message.topic, message.payload, retain=message.retain)
+                mid = link.publish(
+                    message.topic, message.payload, retain=message.retain, correlation=message.correlation
+                )
                 self._under_way[mid] = self._waiting.popleft()
 
     def _published(self, mid: int, reason: ReasonCode) -> None:

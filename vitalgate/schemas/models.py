@@ -23,6 +23,7 @@ MODELS: dict[str, type[BaseModel]] = {
     topics.REGISTRY_DEVICES.name: public.Device,
     topics.REGISTRY_ASSIGNMENTS.name: public.DeviceAssignments,
     topics.REGISTRY_PATIENTS.name: public.Patient,
+    topics.REGISTRY_CLINICIANS.name: public.Clinician,
     topics.REGISTRY_ROSTERS.name: Roster,
     topics.REGISTRY_COHORTS.name: Cohort,
 }

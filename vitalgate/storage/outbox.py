@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
-from vitalgate.config.topics import REGISTRY_ASSIGNMENTS, REGISTRY_DEVICES, REGISTRY_PATIENTS
+from vitalgate.config.topics import REGISTRY_ASSIGNMENTS, REGISTRY_CLINICIANS, REGISTRY_DEVICES, REGISTRY_PATIENTS
 from vitalgate.storage.connect import Connection
 from vitalgate.storage.errors import StorageError
 
@@ -64,6 +65,25 @@ def tell_patient(connection: Connection, patient_id: str, schema: str) -> int:
         "overrides": row[1],
     }
     return _tell(connection, schema, REGISTRY_PATIENTS.name, patient_id, value)
+
+
+def tell_clinician(connection: Connection, clinician_id: str, schema: str) -> int:
+    """Put a clinician as they now are into the outbox (without the password's hash); returns the outbox id."""
+    row = connection.execute(
+        "SELECT name, state, credential_hash, revoked_at, updated_at,"
+        " (SELECT coalesce(array_agg(team ORDER BY team), '{}')"
+        " FROM clinician_teams t WHERE t.clinician_id = c.clinician_id) FROM clinicians c WHERE clinician_id = %s",
+        (clinician_id,),
+    ).fetchone()
+    assert row is not None
+    name, state, credential, revoked_at, updated_at, teams = row
+    value = {
+        "clinician": clinician_id, "name": name, "state": state, "teams": teams,
+        "credential_id": hashlib.sha256(credential.encode()).hexdigest()[:12], "updated_at": updated_at,
+    }  # fmt: skip
+    if revoked_at is not None:
+        value["revoked_at"] = revoked_at
+    return _tell(connection, schema, REGISTRY_CLINICIANS.name, clinician_id, value)
 
 
 def _tell(connection: Connection, schema: str, topic: str, key: str, value: Mapping[str, Any]) -> int:

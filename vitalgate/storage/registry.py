@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import orjson
 import psycopg
@@ -23,6 +23,7 @@ from vitalgate.storage.connect import Connection
 from vitalgate.storage.errors import StorageError
 from vitalgate.storage.outbox import CHANNEL
 from vitalgate.storage.registry_assignments import assign
+from vitalgate.storage.registry_names import check_names_free
 from vitalgate.storage.registry_records import (
     Assignment,
     Change,
@@ -54,7 +55,7 @@ class Registry:
         self._who = who or user()
         self._session = Session(database, "registry")
 
-    def __enter__(self) -> Registry:
+    def __enter__(self) -> Self:
         self._session.open()
         return self
 
@@ -154,6 +155,7 @@ class Registry:
         newest: int | None = None
         moved: list[Stretch] = []
         with self._change() as connection:
+            check_names_free(connection, [device.device_id for device in devices])
             for device in devices:
                 done = connection.execute(
                     """
@@ -332,6 +334,8 @@ class Registry:
                 outbox.tell_assignments(connection, device, self._schema)
             for (patient,) in connection.execute("SELECT patient_id FROM patients ORDER BY patient_id").fetchall():
                 outbox.tell_patient(connection, patient, self._schema)
+            for (name,) in connection.execute("SELECT clinician_id FROM clinicians ORDER BY clinician_id").fetchall():
+                outbox.tell_clinician(connection, name, self._schema)
         return self.outbox(limit=1_000_000)
 
 

@@ -144,7 +144,7 @@ def _broker(settings: Settings) -> Iterator[Dynsec]:
     mqtt = settings.mqtt
     password = read_secret(mqtt.admin_password_file, "broker administrator's password (mqtt.admin_password_file)")
     with Dynsec(mqtt.host, mqtt.port, mqtt.admin_username, password) as broker:
-        broker.ensure_role()
+        broker.ensure_roles()
         yield broker
 
 

@@ -17,8 +17,8 @@ import orjson
 
 from vitalgate.config.loading import read_secret
 from vitalgate.config.settings import Settings
-from vitalgate.config.topics import REGISTRY_DEVICES, device_topic
-from vitalgate.gateway import dynsec
+from vitalgate.config.topics import REGISTRY_CLINICIANS, REGISTRY_DEVICES, device_topic
+from vitalgate.gateway import clinicians, dynsec
 from vitalgate.gateway.address import Address, backoff, service_client_id
 from vitalgate.gateway.broker_watch import BrokerWatch
 from vitalgate.gateway.confirmed import ConfirmedProducer, NotDelivered
@@ -31,6 +31,7 @@ from vitalgate.gateway.ticks import Ticker
 from vitalgate.storage.connect import Connection, connect
 from vitalgate.storage.errors import StorageError, transient
 from vitalgate.storage.registry import CHANNEL, OutboxRow, Registry
+from vitalgate.storage.registry_clinicians import CareRegistry
 from vitalgate.stream.moving import Mover, move_of
 from vitalgate.stream.registry_records import audit_record, registry_record
 from vitalgate.telemetry import metrics
@@ -88,7 +89,7 @@ class Registrar:
         try:
             while not self._stop.is_set():
                 try:
-                    with Registry(self._settings.database) as registry, self._broker() as broker:
+                    with CareRegistry(self._settings.database) as registry, self._broker() as broker:
                         self._reconcile(registry, broker)
                         waits = backoff(0.2, 5.0)
                         self._follow(registry, broker)
@@ -122,9 +123,9 @@ class Registrar:
 
     # --- start ------------------------------------------------------------------------------------------------------
 
-    def _reconcile(self, registry: Registry, broker: Dynsec) -> None:
+    def _reconcile(self, registry: CareRegistry, broker: Dynsec) -> None:
         """Have the broker let in whom the registry lets in, and the topics say what the registry says."""
-        broker.ensure_role()
+        broker.ensure_roles()
         # In this order: whoever is added meanwhile is in the registry before the broker knows the user.
         known = broker.clients()
         devices = registry.devices()
@@ -143,11 +144,27 @@ class Registrar:
                 "broker, run `vitalgate registrar restore FILE` on its dynamic security file, start it again",
                 extra={"devices": len(todo.missing), "first": todo.missing[:5]},
             )
+        self._reconcile_clinicians(registry, broker, known)
         if devices and not self._producer.ends(REGISTRY_DEVICES):
             log.warning("the registry topics are empty: everything is sent again", extra={"devices": len(devices)})
             self._published = 0
             # Nothing changes hands by it, so that no data is moved.
             registry.everything()
+
+    def _reconcile_clinicians(
+        self, registry: CareRegistry, broker: Dynsec, known: Mapping[str, dynsec.BrokerClient]
+    ) -> None:
+        people = {one.clinician_id: (one.state == "active", one.teams) for one in registry.clinicians()}
+        todo = clinicians.plan(people, known)
+        for command, error in zip(todo.commands, broker.run(todo.commands), strict=True):
+            if error is not None and not clinicians.harmless(command, error):
+                log.warning("the broker refused", extra={"command": command["command"], "detail": error})
+        if todo.missing:
+            log.error(
+                "the broker does not know clinicians that the registry has; `vitalgate registrar restore` puts them "
+                "back as it does devices, `vitalgate clinician password ID` gives each another password",
+                extra={"clinicians": len(todo.missing), "first": todo.missing[:5]},
+            )
 
     # --- running ----------------------------------------------------------------------------------------------------
 
@@ -202,6 +219,15 @@ class Registrar:
         for command, error in zip(todo, broker.run(todo), strict=True):
             if error is not None and "not found" not in error.lower():
                 raise DynsecError(f"{command['command']} {command['username']}: {error}")
+        latest = {row.key: row for row in rows if row.topic == REGISTRY_CLINICIANS.name}
+        todo = [
+            command
+            for row in latest.values()
+            for command in clinicians.change(orjson.loads(row.value), before.get(row.id, {}))
+        ]
+        for command, error in zip(todo, broker.run(todo), strict=True):
+            if error is not None and not clinicians.harmless(command, error):
+                raise DynsecError(f"{command['command']}: {error}")
 
     def _say_all(self, registry: Registry) -> None:
         """After each connection: the broker may have lost what it retained."""

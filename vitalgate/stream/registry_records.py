@@ -16,7 +16,13 @@ from vitalgate.stream.headers import content_id
 #: Namespace of the ids of audit events made from registry changes.
 EVENTS = uuid.UUID("6b8f0f6e-6a1f-5a55-9f0e-2f6f6d1f2a10")
 _TOPICS = {
-    topic.name: topic for topic in (topics.REGISTRY_DEVICES, topics.REGISTRY_ASSIGNMENTS, topics.REGISTRY_PATIENTS)
+    topic.name: topic
+    for topic in (
+        topics.REGISTRY_DEVICES,
+        topics.REGISTRY_ASSIGNMENTS,
+        topics.REGISTRY_PATIENTS,
+        topics.REGISTRY_CLINICIANS,
+    )
 }
 
 
@@ -37,13 +43,16 @@ def audit_record(row: OutboxRow, before: dict[str, Any] | None) -> Record | None
     if not action:
         return None
     event_id = str(uuid.uuid5(EVENTS, f"{row.topic}:{row.id}"))
-    entity = ("patient" if row.topic == topics.REGISTRY_PATIENTS.name else "device", row.key)
+    kinds = {topics.REGISTRY_PATIENTS.name: "patient", topics.REGISTRY_CLINICIANS.name: "clinician"}
+    entity = (kinds.get(row.topic, "device"), row.key)
     detail = {"change": row.id, **detail}
     value = audit_body(event_id, row.who, action, entity, row.created_at, "registrar", detail)
     return Record(topics.AUDIT_INBOX, None, value, content_id("audit", event_id), trace=event_id.replace("-", ""))
 
 
 def _action(row: OutboxRow, now: dict[str, Any], was: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    if row.topic == topics.REGISTRY_CLINICIANS.name:
+        return _clinician(now, was)
     if now == was:
         return "", {}
     if row.topic == topics.REGISTRY_ASSIGNMENTS.name:
@@ -69,3 +78,15 @@ def _settings_change(now: dict[str, Any], was: dict[str, Any]) -> dict[str, Any]
         "set": {key: value for key, value in after.items() if key not in before or before[key] != value},
         "unset": sorted(before.keys() - after.keys()),
     }
+
+
+def _clinician(now: dict[str, Any], was: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    if now["state"] == "revoked":
+        return ("", {}) if was.get("state") == "revoked" else ("clinician.revoked", {"teams": now["teams"]})
+    if was.get("state") != "active":
+        return "clinician.added", {"teams": now["teams"]}
+    if now["teams"] != was["teams"]:
+        return "clinician.assigned", {"teams": now["teams"], "before": was["teams"]}
+    if now != was:
+        return "clinician.changed", {"changed": sorted(key for key in now if now[key] != was.get(key))}
+    return "", {}

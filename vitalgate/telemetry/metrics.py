@@ -16,6 +16,10 @@ BROKER_QUEUE_RATIO = Gauge("vitalgate_broker_queue_ratio", "Share of the broker'
 BROKER_DENIED = Counter(
     "vitalgate_broker_denied_total", "Publishes and connections that the broker refused, from its log"
 )
+ALERT_COMMANDS = Counter(
+    "vitalgate_alert_commands_total", "What clinicians' screens sent: taken, refused, or to be confirmed", ["outcome"]
+)
+HEARTBEATS = Counter("vitalgate_heartbeats_total", "Heartbeats sent to care teams")
 RECEIPTS = Counter("vitalgate_receipts_total", "Receipts sent to devices")
 
 ITEMS = Counter("vitalgate_items_total", "Items that intake let through", ["kind"])

@@ -1,0 +1,99 @@
+"""Clinicians added, given passwords and teams, revoked: registry and broker together, as for devices.
+
+The clear password goes from here to the broker and to the caller, and is written down nowhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from vitalgate.config.loading import read_secret
+from vitalgate.config.settings import Settings
+from vitalgate.gateway import clinicians, dynsec
+from vitalgate.gateway.credentials import hash_password, new_password
+from vitalgate.gateway.dynsec import Dynsec, DynsecError
+from vitalgate.gateway.link import LinkDown
+from vitalgate.storage.registry_clinicians import CareRegistry
+from vitalgate.stream.enrolment import APPLY_S, EnrolmentError
+
+_USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_RESERVED = "vg-"
+_NAME_MOST = 100
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is told once, to the person who adds a clinician."""
+
+    username: str
+    password: str = field(repr=False)
+    applied: bool
+    """False: the registrar has not taken it up yet; it will when it runs."""
+
+
+def add(settings: Settings, user: str, name: str, teams: Collection[str], *, who: str | None = None) -> Told:
+    """Add a clinician with a random password, and wait a little for the registrar.
+
+    Raises
+    ------
+    EnrolmentError
+        For a user name that cannot be, or when the broker refuses.
+    StorageError
+        When it is taken, a team cannot be, or the database is away.
+    LinkDown, DynsecError
+        When the broker is away; nothing has been added then.
+    """
+    if not _USER.fullmatch(user) or user.startswith(_RESERVED):
+        raise EnrolmentError(
+            f"user name {user!r}: use 1 to 64 letters, digits, dots, dashes or underscores, beginning with a letter or "
+            f"digit and not with {_RESERVED!r} (it is part of topic names)"
+        )
+    if len(name) > _NAME_MOST or not name.isprintable():
+        raise EnrolmentError(f"--name {name[:40]!r}: use at most {_NAME_MOST} printable characters")
+    password = new_password()
+    with _broker(settings) as broker, CareRegistry(settings.database, who=who) as registry:
+        change = registry.add_clinician(user, name, hash_password(password), teams)
+        _admit(broker, user, password, teams)
+        return Told(user, password, registry.wait_applied(change.outbox, APPLY_S))
+
+
+def new_credentials(settings: Settings, user: str, *, who: str | None = None) -> Told:
+    """Give a clinician another password; their connections are cut. Raises as `add`."""
+    password = new_password()
+    with _broker(settings) as broker, CareRegistry(settings.database, who=who) as registry:
+        change = registry.set_clinician_credentials(user, hash_password(password))
+        _admit(broker, user, password, registry.clinicians(user)[0].teams)
+        return Told(user, password, registry.wait_applied(change.outbox, APPLY_S))
+
+
+def _broker(settings: Settings) -> Dynsec:
+    mqtt = settings.mqtt
+    password = read_secret(mqtt.admin_password_file, "broker administrator's password (mqtt.admin_password_file)")
+    return Dynsec(mqtt.host, mqtt.port, mqtt.admin_username, password)
+
+
+def _admit(broker: Dynsec, user: str, password: str, teams: Collection[str]) -> None:
+    """Make the user on the broker; one that is there already (added anew) gets the new password."""
+    try:
+        broker.ensure_roles()
+        commands = clinicians.rights(user, teams)
+        errors = [
+            error for command, error in zip(commands, broker.run(commands), strict=True)
+            if error and not clinicians.harmless(command, error)
+        ]  # fmt: skip
+        made = broker.run([clinicians.create(user, password)])[0]
+        if made is not None and "exists" in made:
+            errors += [
+                error for error in broker.run([dynsec.set_password(user, password), dynsec.enable(user)]) if error
+            ]
+        elif made is not None:
+            errors.append(made)
+    except (LinkDown, DynsecError) as error:
+        errors = [str(error)]
+    if errors:
+        raise EnrolmentError(
+            f"{user}: registered, but the broker did not take the password ({errors[0]}); "
+            f"`vitalgate clinician password {user}` sets a new one"
+        )
