@@ -72,6 +72,8 @@ class World:
         self.commands[name] = obeyed
         if alert is not None and obeyed and alert.end is not None and action == "acknowledge":
             alert.closed = self._may_close(next(r for r in self.rules if r.id == rule), alert)
+        if obeyed:
+            self._judge()
         return obeyed
 
     def standing(self) -> list[tuple[object, ...]]:

@@ -138,6 +138,10 @@ class Engine(Population):
         steps = lifecycle.obey(patient, command, target, self.now, detected_us)
         events = [self._event(patient, step, 0, detected_us) for step in steps]
         if events:
+            # With a silence taken back, an escalation may have been due for long.
+            roster = self._rosters.get(self.team(patient.name))
+            due = lifecycle.advance(patient, self.now, roster)
+            events += [self._event(patient, step, 0, detected_us) for step in due]
             self._schedule(patient)
         self._mark(patient)
         outcome, detail, number = patient.commands[command.command_id]
