@@ -25,7 +25,7 @@ RHYTHM_LEAD = "II"
 #: Version of the JSON document; fields are only ever added.
 SCHEMA_VERSION = "1"
 _SHORTEST_S = 2.0
-#: Of a beat this close to the beginning or the end a part is missing: its class is not told (Q).
+#: Of a beat this close to the beginning or the end a part is missing: its class is not told (Q), nor on bad signal.
 _EDGE_S = (0.30, 0.42)
 _ALGORITHMS: tuple[Any, ...] = (
     beat_detector, classes, delineation, intervals, quality, fibrillation, strips,
@@ -127,9 +127,10 @@ def examine(ecg: Ecg) -> Findings:
     lead = _rhythm_lead(ecg, graded, fit)
     kinds = classify_beats(ecg.samples[lead], ecg.rate, beats).kinds
     whole = (beats >= _EDGE_S[0] * ecg.rate) & (beats < ecg.samples.shape[1] - _EDGE_S[1] * ecg.rate)
-    kinds = np.where(whole, kinds, "Q")
     waves = delineate(ecg.samples, ecg.rate, beats)
-    marks = np.where(believed(waves, graded)[:, :, np.newaxis], waves.marks, np.nan)
+    good = believed(waves, graded)
+    kinds = np.where(whole & good[:, lead], kinds, "Q")
+    marks = np.where(good[:, :, np.newaxis], waves.marks, np.nan)
     waves = replace(waves, marks=marks, sure=np.where(np.isnan(marks), np.nan, waves.sure))
     measured = stretch_intervals(waves, ecg.rate, graded, kinds)
     bad = all(s.grade is Grade.BAD for stretches in graded for s in stretches)

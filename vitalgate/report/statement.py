@@ -82,8 +82,8 @@ def rhythm_statement(
     evidence += [told] if told else []
     others = {name: int((kinds == name).sum()) for name in ("S", "V", "F")}
     said = [f"{count} {name}" for name, count in others.items() if count]
-    edge = int((kinds == "Q").sum())
-    said += [f"{edge} at the edge not classified"] if edge else []
+    unknown = int((kinds == "Q").sum())
+    said += [f"{unknown} not classified"] if unknown else []
     evidence.append("beats: " + ", ".join([f"{int((kinds == 'N').sum())} N", *said]))
     code, text = _named(rate, change, with_p, likely)
     if others["V"]:
