@@ -120,7 +120,7 @@ def describe(
         columns = [
             *_rhythm(at, fs, rr, following, rows), rr[rows] / norm_rr[of], following / norm_rr[of], groups[:, 0],
             *_beside(shapes[rows], own, norm[of], of_norm), *_beside_common(shapes[rows], own, common[of], of_common),
-            *_adjacent(shapes, rows, high[of]), *groups[:, 1:4].T,
+            *_adjacent(shapes, rr, rows, high[of]), *groups[:, 1:4].T,
             groups[:, 4] / length, groups[:, 5], groups[:, 6], groups[:, 7], groups[:, 8] / wide, groups[:, 9] / size,
             (groups[:, 10] - of_norm["p_height"]) / size, *_alone(own),
         ]  # fmt: skip
@@ -239,8 +239,11 @@ def _rhythm(at: Index, fs: float, rr: Floats, following: Floats, rows: Index) ->
     typical = np.where(np.isnan(typical), here, typical)
     spread = ordered[row, 3 * last // 4] - ordered[row, last // 4]
     step = middle(np.abs(np.diff(near, axis=1)))
-    four = middle(_neighbours(rr, 4, 0)[rows, :4])
-    before = np.concatenate([[np.nan], rr[:-1]])[rows]
+    # A beat before counts only if no interval since is too long to be one: what was before a gap says nothing.
+    broken = np.cumsum(np.isnan(rr)).astype(np.float64)
+    unbroken = (_neighbours(broken, 4, 0) == broken[:, np.newaxis])[rows, :4]
+    four = middle(np.where(unbroken, _neighbours(rr, 4, 0)[rows, :4], np.nan))
+    before = np.where(np.isnan(here), np.nan, np.concatenate([[np.nan], rr[:-1]])[rows])
     after = near[:, _BACK + 2]
     return [
         here / typical, following / typical, before / typical, after / typical, here / following, here / before,
@@ -270,12 +273,12 @@ def _beside_common(
     ]  # fmt: skip
 
 
-def _adjacent(shapes: Float, rows: Index, high: Index) -> list[NDArray[Any]]:
-    """Likeness to the beat before and to the one after."""
+def _adjacent(shapes: Float, rr: Floats, rows: Index, high: Index) -> list[NDArray[Any]]:
+    """Likeness to the beat before, if an interval joins them, and to the one after."""
     before, after = np.maximum(rows - 1, 0), np.minimum(rows + 1, len(shapes) - 1)
     here = shapes[rows]
     return [
-        np.where(rows > 0, alike(here, shapes[before], QRS), np.nan),
+        np.where(~np.isnan(rr[rows]), alike(here, shapes[before], QRS), np.nan),
         np.where(rows + 1 < high, alike(here, shapes[after], QRS), np.nan),
     ]
 

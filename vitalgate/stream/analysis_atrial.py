@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,10 +47,11 @@ class Verdict:
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """A window about the middle of a block: all beats that may be looked at, and the first of the 30."""
+    """The window about the middle of a block: all beats that may be looked at, and the first of the 30."""
 
     beats: NDArray[np.int64]
     kinds: NDArray[np.str_]
+    forms: NDArray[Any]
     first: int
 
 
@@ -61,19 +63,30 @@ def question(number: int, near: Mapping[int, Block], fs: float) -> Question | No
     timeline = timeline_of(near, range(number - BEFORE, number + AFTER + 1), fs)
     middle = (start_of(number, fs) + start_of(number + 1, fs)) // 2
     first = middle_window(timeline.beats, fs, middle)
-    if first is None or timeline.fibrillating:
+    if first is None:
         return None
     window = timeline.beats[first : first + 2 * HALF_BEATS + 1]
+    if any(wave.onset < window[-1] and wave.offset > window[0] for wave in timeline.fibrillating):
+        return None
     if not known_intervals(window, fs, timeline.present).all():
         return None
-    return Question(timeline.beats, timeline.kinds, first)
+    numbers = range(number - BEFORE, number + AFTER + 1)
+    shapes = [near[k].forms for k in numbers if k in near and near[k].believed and len(near[k].beats)]
+    cut = np.concatenate([shape for shape in shapes if shape is not None])
+    return Question(timeline.beats, timeline.kinds, cut, first)
+
+
+def answerable(number: int, near: Mapping[int, Block]) -> bool:
+    """Whether the forms of all beats that a verdict looks at are there."""
+    blocks = (near[k] for k in range(number - BEFORE, number + AFTER + 1) if k in near)
+    return all(block.forms is not None or not len(block.beats) for block in blocks)
 
 
 def verdicts(questions: Sequence[Question | None], fs: float) -> list[Verdict]:
     """Answer many at once."""
-    asked = [q for q in questions if q is not None]
-    said = iter(fibrillating_windows([(q.beats, q.kinds, [q.first]) for q in asked], fs))
-    return [Verdict(False, True) if q is None else Verdict(bool(next(said)[0]), False) for q in questions]
+    asked = [(q.beats, q.kinds, q.forms, q.first) for q in questions if q is not None]
+    said = iter(fibrillating_windows(asked, fs).tolist())
+    return [Verdict(False, True) if q is None else Verdict(next(said), False) for q in questions]
 
 
 def verdict_features(key: Key, known: Mapping[int, Verdict], clock: BlockClock, revision: int) -> list[FeatureResult]:

@@ -232,6 +232,7 @@ class AnalysisCore:
             and (number in changed or number not in state.verdicts)
             and (state.idle or number + atrial.AFTER <= last)
             and state.all_known(range(number - atrial.BEFORE, number + atrial.AFTER + 1), final)
+            and atrial.answerable(number, final)
         )
         return _Worked(job, state, clock, final, asked)
 

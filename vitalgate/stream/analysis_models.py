@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from vitalgate.signal import company, forms
 from vitalgate.signal.classes import classify_forms
+from vitalgate.signal.episodes import REACH_S as HALF_WINDOW_S
+from vitalgate.signal.fibrillation import CONTEXT_S as BESIDE_S
 from vitalgate.signal.fibrillation import fibrillation
 
 #: A beat's class hangs on beats within these of its block; its form on samples within REACH_S.
 CONTEXT_S, AHEAD_S, REACH_S = company.BEFORE_S, company.AFTER_S, 1.0
-#: A window's verdict hangs on beats within these of its middle: half a window, and what is compared with it.
-FIBRILLATION_BEFORE_S, FIBRILLATION_AFTER_S = 30.0, 30.0
+#: A window's verdict hangs on beats within these of its middle: half a window, and the windows beside it.
+FIBRILLATION_BEFORE_S = FIBRILLATION_AFTER_S = HALF_WINDOW_S + BESIDE_S
 
 Forms = NDArray[Any]
 _APART_BLOCKS = 20
@@ -45,19 +47,16 @@ def kinds_of(lines: Sequence[tuple[NDArray[np.int64], Forms, slice]], fs: float)
 
 
 def fibrillating_windows(
-    lines: Sequence[tuple[NDArray[np.int64], NDArray[np.str_], Sequence[int]]], fs: float
-) -> list[NDArray[np.bool_]]:
-    """Whether windows of 30 beats are atrial fibrillation, for each line, given as (beats, classes, first beats)."""
-    counts = np.cumsum([0] + [len(beats) for beats, _, _ in lines])
-    starts = [
-        np.asarray(first, np.int64) + before for (_, _, first), before in zip(lines, counts[:-1].tolist(), strict=True)
-    ]
-    if not sum(map(len, starts)):
-        return [np.empty(0, np.bool_) for _ in lines]
-    at = _apart([beats for beats, _, _ in lines], fs)
-    kinds = np.concatenate([kinds for _, kinds, _ in lines])
-    said = fibrillation(at, fs, np.concatenate(starts), kinds).positive
-    return np.split(said, np.cumsum([len(first) for first in starts])[:-1])
+    lines: Sequence[tuple[NDArray[np.int64], NDArray[np.str_], Forms, int]], fs: float
+) -> NDArray[np.bool_]:
+    """Whether a window of 30 beats is atrial fibrillation; lines are (beats, classes, forms, first of the 30)."""
+    if not lines:
+        return np.empty(0, np.bool_)
+    counts = np.cumsum([0] + [len(beats) for beats, _, _, _ in lines])
+    starts = np.array([first for _, _, _, first in lines]) + counts[:-1]
+    at = _apart([beats for beats, _, _, _ in lines], fs)
+    kinds = np.concatenate([kinds for _, kinds, _, _ in lines])
+    return fibrillation(at, fs, starts, kinds, np.concatenate([shapes for _, _, shapes, _ in lines])).positive
 
 
 def _apart(lines: Sequence[NDArray[np.int64]], fs: float) -> NDArray[np.int64]:

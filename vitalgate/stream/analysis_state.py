@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from vitalgate.stream.analysis_block import AFTER_S, BEFORE_S, CONTEXT, Block
 from vitalgate.stream.analysis_features import AROUND, FeatureResult
 from vitalgate.stream.analysis_grid import block_of, runs, start_of
 from vitalgate.stream.analysis_line import Key, Line
+from vitalgate.stream.analysis_models import REACH_S, cut_forms
 from vitalgate.stream.analysis_windows import LONGEST
 
 #: Packets are kept in memory this long behind the newest sample, seconds.
@@ -23,8 +24,9 @@ NEED_BEFORE = max(2 * AROUND, BACK + atrial.REACH_BEFORE)
 NEED_AFTER = max(2 * AROUND, AHEAD + atrial.REACH_AFTER)
 #: Results of this many blocks are kept in memory: the longest window and what its burden hangs on, twice.
 KEEP_BLOCKS = 2 * LONGEST + NEED_BEFORE + NEED_AFTER
-#: Forms are kept of so many: the context of the blocks that come next.
-KEEP_FORMS = CONTEXT + 4
+#: Forms of so many blocks before are needed: by classes, and by verdicts on fibrillation.
+FORMS_BEFORE = max(CONTEXT, atrial.BEFORE + atrial.AFTER)
+KEEP_FORMS = FORMS_BEFORE + 4
 
 
 @dataclass(frozen=True)
@@ -120,16 +122,26 @@ class State:
                 # Old samples: their neighbours have to be made anew too.
                 around = range(max(0, needed.start - CONTEXT), max(run.stop, needed.stop))
             else:
-                lacking = [k for k in range(run.start - CONTEXT, run.start) if k in self.blocks and self._formless(k)]
-                around = range(min([run.start, *lacking]), run.stop)
+                near = range(run.start - FORMS_BEFORE, run.stop + atrial.BEFORE + atrial.AFTER)
+                lacking = [k for k in near if k in self.blocks and not self._cut(k)]
+                around = range(min([run.start, *lacking]), max([run.stop, *(k + 1 for k in lacking)]))
             first = max(0, start_of(around.start, fs) - int(BEFORE_S * fs))
             stop = start_of(around.stop, fs) + int(AFTER_S * fs)
             found.append(Job(self.key, run, around, first, stop, complete=first >= line.floor))
         return found
 
-    def _formless(self, block: int) -> bool:
+    def _cut(self, block: int) -> bool:
+        """Whether the forms of a block are there, cut anew if they can be: if its samples are in memory."""
         known = self.blocks[block]
-        return known.forms is None and len(known.beats) > 0
+        if known.forms is not None or not len(known.beats):
+            return True
+        fs = self.key.fs
+        first = max(0, start_of(block, fs) - int(REACH_S * fs))
+        if first < self.line.floor:
+            return False
+        samples = self.line.window(first, start_of(block + 1, fs) + int(REACH_S * fs))
+        self.blocks[block] = replace(known, forms=cut_forms(samples, fs, known.beats, first))
+        return True
 
     def depend_on(self, first: int, stop: int) -> range:
         """Samples [first, stop) are new: the blocks that hang on them are due. Gives those whose evidence does."""
