@@ -55,7 +55,7 @@ def check_files(paths: Iterable[Path]) -> Checked:
             if file.name.endswith(VECTORS):
                 continue
             try:
-                read.append((rules.parse(file.read_text(encoding="utf-8"), str(file)), file))
+                read.append((rules.parse(rules.text_of(file), str(file)), file))
             except (RuleError, OSError, UnicodeDecodeError) as error:
                 done.faults.append(str(error))
     known = {rule.id: rule for rule in rules.shipped()} | {rule.id: rule for rule, _ in read}
@@ -74,7 +74,7 @@ def _check(done: Checked, rule: Rule, beside: Traversable | Path, known: Mapping
         )
         return
     try:
-        stories = vectors.parse(beside.read_text(encoding="utf-8"))
+        stories = vectors.parse(rules.text_of(beside))
     except (tomllib.TOMLDecodeError, ValidationError, UnicodeDecodeError) as error:
         done.faults.append(f"{beside.name}: {first_fault(error)}")
         return
@@ -95,7 +95,7 @@ def read_rule(name: str, book: Book, limit: float | None, clear: float | None, f
         path = Path(name)
         if not path.is_file():
             raise RuleError(f"{name!r} is neither a rule in force nor a file; `vitalgate rules list` shows the rules")
-        rule = rules.parse(path.read_text(encoding="utf-8"), name)
+        rule = rules.parse(rules.text_of(path), name)
     if limit is None and clear is None and for_s is None:
         return rule
     try:

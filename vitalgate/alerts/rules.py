@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Iterable
 from hashlib import blake2b
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -151,6 +152,17 @@ def shipped() -> tuple[Rule, ...]:
         if item.name.endswith(".toml") and not item.name.endswith(VECTORS)
     ]
     return tuple(sorted(found, key=lambda rule: rule.id))
+
+
+def text_of(file: Traversable | Path) -> str:
+    """Text of a rule file or of its vectors.
+
+    Raises
+    ------
+    OSError, UnicodeDecodeError
+        When it cannot be read.
+    """
+    return file.read_text(encoding="utf-8")
 
 
 def shipped_as_is(rule: Rule) -> bool:
