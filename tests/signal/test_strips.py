@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitalgate.signal.strips import NAMES, classify_strip, strip_features
+from vitalgate.signal.strips import NAMES, classify_strip, decide, strip_features
 from vitalgate.signal.trees import model
 
 Make = Callable[..., tuple[np.ndarray, np.ndarray]]
@@ -27,6 +27,12 @@ def test_strips_of_regular_and_of_irregular_rhythm(make_ecg: Make, data: Path) -
     if not (data / "cinc2017" / "A00004.hea").is_file():
         pytest.skip("no CinC 2017 strips")
     assert classify_strip(read(str(data / "cinc2017" / "A00004")).p_signal[:, 0], 300).label == "A"
+
+
+def test_what_may_be_noise_is_not_called_fibrillation() -> None:
+    names, weights = ["A", "N", "O", "~"], {"A": 1.0, "N": 1.0, "O": 2.0, "~": 1.0}
+    shares = np.array([[0.6, 0.2, 0.1, 0.1], [0.6, 0.1, 0.1, 0.2], [0.1, 0.6, 0.1, 0.2], [0.3, 0.4, 0.25, 0.05]])
+    assert decide(shares, names, weights, 0.15).tolist() == ["A", "~", "N", "O"]
 
 
 @pytest.mark.parametrize("change", [lambda x: 1.8 * x, lambda x: x + 3.0])

@@ -6,6 +6,7 @@ boosted-tree model (``models/strips.json``). A strip is judged as a whole, so th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,12 +66,22 @@ def classify_strip(signal: ArrayLike, fs: float) -> StripRhythm:
         Sampling rate, 100 to 1000 Hz.
     """
     trees = model("strips")
-    shares = trees.shares(strip_features(signal, fs)[np.newaxis])[0]
-    weights = np.array([trees.card["decision_weights"][name] for name in trees.classes])
+    shares = trees.shares(strip_features(signal, fs)[np.newaxis])
     return StripRhythm(
-        trees.classes[int((shares * weights).argmax())],
-        {name: float(share) for name, share in zip(trees.classes, shares, strict=True)},
+        str(decide(shares, trees.classes, trees.card["decision_weights"], trees.card["noise_limit"])[0]),
+        {name: float(share) for name, share in zip(trees.classes, shares[0], strict=True)},
     )
+
+
+def decide(
+    shares: NDArray[np.float64], names: Sequence[str], weights: dict[str, float], noise_limit: float
+) -> NDArray[np.str_]:
+    """The label with the largest weighted share; of (n, 4) shares in the order of ``names``.
+
+    What would be fibrillation (A) is noise (~) when the share of noise is over the limit: noise looks irregular.
+    """
+    labels = np.array(names, dtype="<U1")[(shares * np.array([weights[name] for name in names])).argmax(axis=1)]
+    return np.where((labels == "A") & (shares[:, list(names).index("~")] > noise_limit), "~", labels)
 
 
 def strip_features(signal: ArrayLike, fs: float) -> NDArray[np.float64]:
