@@ -29,7 +29,8 @@ PATIENTS, SECONDS, PACKET_S = 3, 60, 2
 
 
 @pytest.fixture
-def settings(kafka_bootstrap: str, tmp_path: Path) -> Settings:
+def settings(kafka_bootstrap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # as `vitalgate worker` sets it
     flags = {
         "kafka.bootstrap": kafka_bootstrap, "kafka.prefix": f"analysis{os.getpid()}.", "kafka.partitions": "2",
         "analysis.idle_s": "3",

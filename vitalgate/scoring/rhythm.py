@@ -22,7 +22,11 @@ from vitalgate.scoring.databases import AAMI, PACED, Recording
 from vitalgate.signal.beats import find_beats
 from vitalgate.signal.classes import classify_beats
 from vitalgate.signal.ectopy import ectopy_events
+from vitalgate.signal.episodes import episodes, middle_window
+from vitalgate.signal.fibrillation import fibrillation
+from vitalgate.signal.forms import cut_forms
 from vitalgate.signal.pieces import RhythmEvent
+from vitalgate.signal.quality import Grade, signal_quality
 from vitalgate.signal.rhythm import PAUSE_S
 from vitalgate.signal.timeline import rhythm_of_signal
 
@@ -42,6 +46,7 @@ def score_rhythm(folder: Path) -> dict[str, dict[str, Any]]:
         beats = find_beats(recording.signals[0], recording.fs)[0]
         kinds = classify_beats(recording.signals, recording.fs, beats).kinds
         events = rhythm_of_signal(recording.signals[0], recording.fs, beats, kinds)
+        events += fibrillation_episodes(recording.signals[0], recording.fs, beats, kinds)
         reference, out = reference_pauses(recording)
         in_flutter += out
         ours = [(event.onset, event.offset) for event in events if event.kind == "pause"]
@@ -70,6 +75,26 @@ def score_rhythm(folder: Path) -> dict[str, dict[str, Any]]:
             "by_rule_on_reference_beats": {kind: _pooled(rows, "rule") for kind, rows in by_rule.items()},
         },
     }  # fmt: skip
+
+
+def fibrillation_episodes(
+    signal: NDArray[np.float32], fs: float, beats: NDArray[np.int64], kinds: NDArray[np.str_]
+) -> list[RhythmEvent]:
+    """Episodes of atrial fibrillation by blocks of 10 s, as the analysis tells them (``signal.episodes``)."""
+    graded = signal_quality(signal, fs)[0]
+    starts = [middle_window(beats, fs, (block.onset + block.offset) // 2) for block in graded]
+    told = [k for k, block in enumerate(graded) if starts[k] is not None and block.grade is not Grade.BAD]
+    positive, withheld = np.zeros(len(graded), np.bool_), np.ones(len(graded), np.bool_)
+    if told:
+        first = np.array([starts[k] for k in told], np.int64)
+        positive[told] = fibrillation(beats, fs, first, kinds, cut_forms(signal, fs, beats)).positive
+        withheld[told] = False
+    inside = episodes(positive, withheld)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).astype(np.int8))).reshape(-1, 2)
+    return [
+        RhythmEvent("af", graded[low].onset, graded[high - 1].offset, float("nan"), "/min")
+        for low, high in edges.tolist()
+    ]
 
 
 def reference_pauses(recording: Recording) -> tuple[Spans, int]:
