@@ -18,12 +18,19 @@ from vitalgate.signal.trees import LEAVES, QUESTIONS, Boosted, from_document
 SEED = 0
 MODELS = Path(__file__).resolve().parent.parent / "signal" / "models"
 Floats = NDArray[np.float64]
+_APART_MOST = 1e-9
 
 
 def fit(
     x: Floats, y: NDArray[Any], weight: Floats, names: Sequence[str], settings: dict[str, Any], card: dict[str, Any]
 ) -> dict[str, Any]:
-    """Fit boosted trees of depth three and put them into a document that ``trees`` reads."""
+    """Fit boosted trees of depth three and put them into a document that ``trees`` reads.
+
+    Raises
+    ------
+    ArithmeticError
+        If the document does not answer as the fitted model does on every training row.
+    """
     ensemble = importlib.import_module("sklearn.ensemble")
     fitted = ensemble.HistGradientBoostingClassifier(max_depth=3, random_state=SEED, **settings)
     # One thread: the same sums in the same order every time, and no waiting for a core that others use.
@@ -36,7 +43,7 @@ def fit(
         feature.append([part[0] for part in parts])
         threshold.append([part[1] for part in parts])
         value.append([part[2] for part in parts])
-    return {
+    document = {
         "features": list(names),
         "classes": [str(name) for name in fitted.classes_],
         "base": [float(b) for b in base],
@@ -45,6 +52,14 @@ def fit(
         "value": value,
         "card": card | {"settings": {"max_depth": 3, "seed": SEED} | settings},
     }
+
+    # What ships must answer as what was fitted, on rows that lie on thresholds too: all of them did in training.
+    apart = float(np.abs(from_document(document).shares(x) - fitted.predict_proba(x)).max())
+    if apart > _APART_MOST:
+        raise ArithmeticError(
+            f"the document's answers are up to {apart:g} from the fitted model's, more than {_APART_MOST:g}"
+        )
+    return document
 
 
 def _complete(nodes: Any) -> tuple[list[int], list[float], list[float]]:
