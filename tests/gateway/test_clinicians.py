@@ -20,6 +20,7 @@ from paho.mqtt.properties import Properties
 from tests.gateway.parts import Edge, Process, until
 from tests.gateway.server_side import Kafka
 from vitalgate.config import topics
+from vitalgate.devices import records
 from vitalgate.local.stack import Stack
 from vitalgate.storage.migrate import migrate
 from vitalgate.storage.registry import Registry
@@ -263,6 +264,10 @@ def test_who_gave_a_command_is_what_the_broker_says(care: Care) -> None:
         assert a.say(f"{place}/commands/{anna}", {"action": "acknowledge"}, retain=True)
         until(lambda: "must not be retained" in a.on(own)[-1]["detail"])
     assert len(commands(care)) == 3
+    inbox = [json.loads(value) for _, _, value, _ in edge.records(topics.AUDIT_INBOX)]
+    refusals = [e for e in inbox if e["action"] == "alert.command_refused" and e["detail"]["patient"] == care.p_blue]
+    assert {(e["who"], e["outcome"]) for e in refusals} == {(f"clinician:{anna}", "refused")}
+    assert any("must not be retained" in e["detail"]["detail"] for e in refusals)
     assert notifier.metric("vitalgate_alert_commands_total") >= 12
 
 
@@ -323,7 +328,17 @@ def test_a_broker_that_forgot_its_users_is_told_again(care: Care) -> None:
     assert "is the user name of a clinician" in done.stderr
 
 
-def test_the_heartbeat_says_how_far_the_alert_engine_has_come(care: Care) -> None:
+def spo2(patient: str, value: float) -> bytes:
+    """A measurement of now, as intake gives it to the alert engine."""
+    now = time.time_ns() // 1000
+    one = records.Reading(0, "spo2", "", now, 0, value, None, "", "", "%", value, "%", now, 0)
+    message = records.Message(
+        f"ox-{patient}", "readings", 1, now, "ab" * 16, "e1", 1, 1, 1, False, 0, b"", b"", readings=[one]
+    )
+    return records.encode(records.PatientInput("add", patient, message))
+
+
+def test_an_alert_is_acknowledged_at_the_real_engine_and_heartbeats_say_how_far_it_has_come(care: Care) -> None:
     edge, blue, red = care.edge, care.blue, care.red
     kafka = Kafka(edge)
     user = edge.settings.mqtt.username
@@ -341,3 +356,21 @@ def test_the_heartbeat_says_how_far_the_alert_engine_has_come(care: Care) -> Non
 
         until(well, 30, "a heartbeat of a system that works")
         assert json.loads(got()[-1][2])["behind_s"] < 5
+    # The whole way: measured, raised, acknowledged from a screen, told to everybody, audited.
+    anna, password = clinician(edge, "anna", blue)
+    with screen(edge, anna, password) as a:
+        a.subscribe(f"v1/alerts/{blue}/#")
+        kafka.write(topics.INPUTS, care.p_blue, spo2(care.p_blue, 76.0))
+        raised = until(lambda: [e for e in a.on(f"v1/alerts/{blue}/events") if e.get("rule") == "spo2-critical"])[0]
+        place = topics.alert_topic(blue, care.p_blue, raised["alert_id"])
+        until(lambda: a.on(place))
+        assert a.say(f"{place}/commands/{anna}", {"action": "acknowledge", "command_id": "from-screen"})
+        reply = until(lambda: a.on(f"v1/alerts/{blue}/replies/{anna}"))[0]
+        assert (reply["outcome"], reply["state"], reply["command_id"]) == ("done", "acknowledged", "from-screen")
+        until(lambda: a.on(place)[-1]["acknowledged_by"] == f"clinician:{anna}")
+        # The same once more counts once, and gets the same answer.
+        assert a.say(f"{place}/commands/{anna}", {"action": "acknowledge", "command_id": "from-screen"})
+        until(lambda: a.on(f"v1/alerts/{blue}/replies/{anna}") == [reply, reply])
+    inbox = [json.loads(value) for _, _, value, _ in edge.records(topics.AUDIT_INBOX)]
+    steps = {e["event_id"]: e for e in inbox if e["entity_id"] == raised["alert_id"]}.values()
+    assert [e["detail"]["by"] for e in steps if e["action"] == "alert.acknowledged"] == [f"clinician:{anna}"]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
+import socket
 import threading
 import time
+import uuid
 from collections import OrderedDict
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -120,14 +123,14 @@ class Commands(Loop):
                     log.error("the broker refused a subscription", extra={"filters": link.refused})
                 self.ready = True
             if self._came:
-                self._give(producer, [self._judged(message) for message in self._came])
+                self._give(producer, [made for message in self._came for made in self._judged(message)])
                 link.acknowledge([message.mid for message in self._came if message.qos])
                 self._came.clear()
 
-    def _judged(self, message: mqtt.MQTTMessage) -> Record | Outgoing | None:
+    def _judged(self, message: mqtt.MQTTMessage) -> list[Record | Outgoing]:
         place = parse_command_topic(message.topic)
         if place is None or not message.payload:  # an empty one takes a retained one away
-            return None
+            return []
         properties = message.properties
         made = take(
             place, bytes(message.payload), self._teams.of_patient(place.patient), self._key, time.time(),
@@ -140,19 +143,31 @@ class Commands(Loop):
             metrics.ALERT_COMMANDS.labels("taken").inc()
             self._answers.remember(made.document, made.to)
             identity = hashlib.sha256(f"command {made.document['command_id']}".encode()).hexdigest()[:32]
-            return Record(topics.ALERT_COMMANDS, place.patient, orjson.dumps(made.document), identity)
-        metrics.ALERT_COMMANDS.labels("confirm" if made.document["outcome"] == "confirm" else "refused").inc()
-        if made.document["outcome"] != "confirm":
-            log.warning(
-                "a command about an alert was refused",
-                extra={"who": made.document["who"], "topic": message.topic, "detail": made.document["detail"]},
-            )
-        if made.to is None:
-            return None
-        return Outgoing(made.to.topic, orjson.dumps(made.document), correlation=made.to.correlation)
+            return [Record(topics.ALERT_COMMANDS, place.patient, orjson.dumps(made.document), identity)]
+        out: list[Record | Outgoing] = []
+        if made.document["outcome"] == "confirm":
+            metrics.ALERT_COMMANDS.labels("confirm").inc()
+        else:
+            metrics.ALERT_COMMANDS.labels("refused").inc()
+            out.append(_refusal(made.document, place.alert))
+        if made.to is not None:
+            out.append(Outgoing(made.to.topic, orjson.dumps(made.document), correlation=made.to.correlation))
+        return out
 
-    def _give(self, producer: ConfirmedProducer, made: list[Record | Outgoing | None]) -> None:
+    def _give(self, producer: ConfirmedProducer, made: list[Record | Outgoing]) -> None:
         records = [one for one in made if isinstance(one, Record)]
         if records:
             producer.send(records)
         self._publisher.publish([one for one in made if isinstance(one, Outgoing)])
+
+
+def _refusal(answer: dict[str, Any], alert: str) -> Record:
+    """The audit event of a command that was refused here."""
+    event = str(uuid.uuid4())
+    body = {
+        "event_id": event, "who": answer["who"] or "service:notifier", "action": "alert.command_refused",
+        "entity_type": "alert", "entity_id": alert, "when": datetime.now(UTC).isoformat(timespec="microseconds"),
+        "where": f"{socket.gethostname()}/notifier", "outcome": "refused",
+        "detail": {name: answer[name] for name in ("patient", "team", "action", "detail", "command_id")},
+    }  # fmt: skip
+    return Record(topics.AUDIT_INBOX, None, orjson.dumps(body), event.replace("-", ""))
