@@ -45,7 +45,9 @@ def run(bed: Bed, seconds: float, scale: float, tell: Callable[[str], None]) -> 
     count = int(rate * seconds)
     mqtt = bed.settings.mqtt
     with AlertWatch(mqtt.host, mqtt.port, bed.username, bed.password) as alerts:
-        publish(bed, load.Departures(mixture.messages(rate * 3, 0)), rate * 3, rate)  # a warm start
+        # First everybody speaks once, so that nobody is new.
+        warm = len(oximeters) * _PACKET_SHARE // (_PACKET_SHARE - 1)
+        publish(bed, load.Departures(mixture.messages(warm, 0)), warm, rate)
         with CommitWatch(bed.settings, 0.02) as watch:
             sent, departures, wanted = _measured(bed, mixture, count, probes)
             watch.wait(count, _PATIENCE_S)
