@@ -307,6 +307,9 @@ def test_a_broker_that_forgot_its_users_is_told_again(care: Care) -> None:
     changed = edge.command("clinician", "password", anna, "--json")
     assert edge.pub(anna, "x", "{}", password=password).returncode != 0
     assert edge.pub(anna, "x", "{}", password=changed["password"]).returncode == 0
+    events = [json.loads(value) for _, _, value, _ in edge.records(topics.AUDIT_INBOX)]
+    found = {e["event_id"]: e["action"] for e in events if e["entity_id"] == anna}
+    assert sorted(found.values()) == ["clinician.added", "clinician.changed"]
     listed = edge.command("clinician", "list", "--team", blue, "--json")
     assert [one["clinician"] for one in listed] == [anna]
     shown = edge.command("clinician", "show", anna, "--json")
