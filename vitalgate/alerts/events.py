@@ -24,9 +24,9 @@ class Strip(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    device_id: str
+    device_id: str = Field(description="Device that recorded it.")
     channel: str = Field(description="Channel, such as ecg.II.")
-    recording: str
+    recording: str = Field(description="Recording of that device.")
     rate: str = Field(description="Sampling rate in Hz, a rational number.")
     first_sample: int = Field(description="First sample of the strip in its recording.")
     stop_sample: int = Field(description="The sample after its last.")

@@ -27,7 +27,7 @@ class Rung(_Part):
 class Duty(_Part):
     """Who is on call when."""
 
-    who: Who
+    who: Who = Field(description="Who is on duty.")
     from_: datetime = Field(alias="from", description="Beginning, included.")
     to: datetime = Field(description="End, excluded.")
 
@@ -95,7 +95,7 @@ class Cohort(BaseModel):
 
     model_config = ConfigDict(frozen=True, json_schema_extra={"title": "registry.cohorts"})
 
-    cohort: str = Field(pattern=r"^[a-z0-9-]{1,40}$")
+    cohort: str = Field(pattern=r"^[a-z0-9-]{1,40}$", description="The group's name.")
     overrides: dict[str, object] = Field({}, description="By rule id: one override or a list, as of a patient.")
     author: str = Field("", description="Who set it.")
     at: datetime | None = Field(None, description="When it was set.")
