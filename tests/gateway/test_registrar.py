@@ -137,8 +137,12 @@ def test_a_broker_that_lost_its_users_gets_them_back_with_their_passwords(edge: 
     registrar = edge.run("registrar").ready()
     device = f"{edge.name}-a"
     password = edge.command("device", "add", "scale", "--id", device, "--json")["password"]
+    told = edge.command("clinician", "add", f"{edge.name}-anna", "--team", "care", "--json")
+    anna, secret = told["username"], told["password"]
+    role = f"clinician-{anna}"
     with edge.admin() as admin:
-        admin.run([dynsec.delete(device)])
+        lost = [dynsec.delete(device), dynsec.delete(anna), {"command": "deleteRole", "rolename": role}]
+        assert admin.run(lost) == [None, None, None]
     os.kill(edge.pid("mosquitto"), signal.SIGSTOP)  # it must not write while the file is written anew
     file = edge.stack.data / "mosquitto" / "dynamic-security.json"
     try:
@@ -147,6 +151,10 @@ def test_a_broker_that_lost_its_users_gets_them_back_with_their_passwords(edge: 
         os.kill(edge.pid("mosquitto"), signal.SIGKILL)
     until(lambda: edge.pub(device, topics.device_topic(device, "status"), "{}", password=password).returncode == 0, 20)
     registrar.ready()
+    assert edge.pub(anna, "x", "{}", password=secret).returncode == 0
+    with edge.admin() as admin:
+        assert admin.clients()[anna].roles == {"clinician", role}
+        assert "exists" in str(admin.run([{"command": "createRole", "rolename": role, "acls": []}])[0])
 
 
 def test_without_kafka_a_revoked_device_is_cut_all_the_same(edge: Edge) -> None:
