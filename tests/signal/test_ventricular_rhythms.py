@@ -168,13 +168,14 @@ def test_an_electrode_that_settles_is_no_pause(make_ecg) -> None:
     ecg, at = make_ecg(40, FS, 60, 5)
     k = int(np.searchsorted(at, 15 * FS))
     begin, end = int(at[k]), int(at[k + 6])
-    calm, pulled = ecg.copy(), ecg.copy()
+    calm, pulled, off = ecg.copy(), ecg.copy(), ecg.copy()
     t = np.arange(end - begin - 40) / FS
     calm[begin + 20 : end - 20] = 0.02 * np.sin(t)
     pulled[begin + 20 : end - 20] = 3 * np.exp(-t / 1.5)
+    off[begin + 20 : end - 20] = off[begin + 20]
     beats = np.concatenate([at[: k + 1], at[k + 6 :]])
     count = len(ecg) // round(CELL_S * FS)
-    for signal, kinds in ((calm, {"pause", "asystole", "bradycardia"}), (pulled, set())):
+    for signal, kinds in ((calm, {"pause", "asystole", "bradycardia"}), (pulled, set()), (off, set())):
         cells = baseline_cells(signal[np.newaxis], FS, 0, 0, count)[0]
         events = rate_events(beats, FS, 0, len(ecg), present=signal, baseline=Baseline(cells, 0))
         assert {event.kind for event in events} == kinds
@@ -190,6 +191,7 @@ def test_cells_of_the_baseline_are_the_same_from_a_part() -> None:
     for fs in (125.0, 257.3, 360.0, 1000.0):
         x = rng.standard_normal((2, round(30 * fs))).astype(np.float32)
         x[1, 1000:1100] = np.nan
+        x[0, round(12 * fs) : round(14 * fs)] = 0.1
         whole = baseline_cells(x, fs, 700, 20, 90)
         low = cell_start(40, fs) - 700
         part = baseline_cells(x[:, low : low + round(5 * fs)], fs, low + 700, 40, 55)

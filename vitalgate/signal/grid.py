@@ -147,3 +147,9 @@ def running_max(x: Float, width: int) -> Float:
         size *= 2
     rest = width - size
     return np.maximum(power[:, : power.shape[1] - rest], power[:, rest:]) if rest else power
+
+
+def true_runs(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(n, 2) stretches [from, to) where a mask is True."""
+    edges = np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8))
+    return np.column_stack([np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)]).astype(np.int64)

@@ -17,6 +17,7 @@ from vitalgate.signal import baseline as cells
 from vitalgate.signal.classes import classify_beats
 from vitalgate.signal.ectopy import AFTER_S as ECTOPY_S
 from vitalgate.signal.ectopy import ectopy_pieces
+from vitalgate.signal.grid import true_runs
 from vitalgate.signal.pieces import RhythmEvent, by_stretch
 from vitalgate.signal.quality import Grade, Reason, Stretch, signal_quality
 from vitalgate.signal.rhythm import AFTER_S as RATES_S
@@ -89,12 +90,6 @@ def _uneventful(timeline: Timeline, fs: float, edges: Sequence[int]) -> bool:
     rr = np.diff(at)
     longest = max(int(rr.max()), int(at[0]) - begin, end - int(at[-1]))
     return longest <= 60 * fs / BRADYCARDIA_PER_MIN and int(rr.min()) >= 60 * fs / TACHYCARDIA_PER_MIN
-
-
-def true_runs(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """(n, 2) stretches [from, to) where a mask is True."""
-    edges = np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8))
-    return np.column_stack([np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)]).astype(np.int64)
 
 
 def without(runs: NDArray[np.int64], holes: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -14,12 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 from vitalgate.signal import baseline as cells
 from vitalgate.signal.beats import find_beats
 from vitalgate.signal.classes import classify_beats
-from vitalgate.signal.grid import Index, as_signals
+from vitalgate.signal.grid import Index, as_signals, true_runs
 from vitalgate.signal.hrv import TimeDomain, time_domain
 from vitalgate.signal.pieces import RhythmEvent
 from vitalgate.signal.quality import Stretch, signal_quality
 from vitalgate.signal.rhythm import Baseline, known_intervals
-from vitalgate.signal.timeline import Timeline, believed, rhythm_pieces, true_runs
+from vitalgate.signal.timeline import Timeline, believed, rhythm_pieces
 from vitalgate.signal.ventricular import fibrillating
 
 #: Passes over so many samples stay in the processor's cache.

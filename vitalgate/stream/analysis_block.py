@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from vitalgate.signal import beats as detector
 from vitalgate.signal.apart import Piece, baseline_apart, fibrillating_apart, find_beats_apart, quality_apart
 from vitalgate.signal.baseline import CELL_S
+from vitalgate.signal.grid import true_runs
 from vitalgate.signal.quality import Stretch
-from vitalgate.signal.timeline import believed, true_runs
+from vitalgate.signal.timeline import believed
 from vitalgate.signal.ventricular import Fibrillating
 from vitalgate.stream.analysis_grid import blocks_in, start_of
 from vitalgate.stream.analysis_models import CONTEXT_S, REACH_S, cut_forms, kinds_of
