@@ -18,8 +18,6 @@ log = logging.getLogger(__name__)
 
 #: One lock for the whole database, since extensions are shared by all schemas in it.
 LOCK = 0x7669_7461_6C01
-#: Numbers that are given away and whose files may still be missing; each is applied when it is there.
-RESERVED = frozenset({7})
 _NAME = re.compile(r"^(\d{4})_(\w+)\.sql$")
 
 
@@ -60,9 +58,7 @@ def migrations() -> list[Migration]:
         text = entry.read_text(encoding="utf-8")
         found.append(Migration(int(match[1]), match[2], text, hashlib.sha256(text.encode()).hexdigest()))
     found.sort(key=lambda migration: migration.number)
-    numbers = [migration.number for migration in found]
-    wanted = sorted(set(range(1, max(numbers, default=0) + 1)) - (RESERVED - set(numbers)))
-    for expected, migration in zip(wanted, found, strict=False):
+    for expected, migration in enumerate(found, 1):
         if migration.number != expected:
             raise StorageError(f"migration number {expected:04d} is missing or there twice ({migration.name})")
     return found
