@@ -80,6 +80,11 @@ def outcome(stack: Stack) -> Outcome:
         validated_from = log.ends(topics.VALIDATED)
         before = processes(stack)
         publish(settings, passwords, sent)
+        # The broker's word came at once; the gateway needs a little longer.
+        until(
+            lambda: sum(log.ends(topics.RAW).values()) - sum(raw_from.values()) >= len(sent),
+            f"{len(sent)} raw records are on {topics.RAW.name}",
+        )
         raw: dict[bytes, list[Place]] = defaultdict(list)
         for record in log.read(topics.RAW, raw_from):
             if record.key().decode().startswith(PREFIX):

@@ -65,7 +65,7 @@ def test_old_samples_wait_for_a_recorder_that_is_behind(settings: Settings) -> N
     ]
     _raw(settings, 2, 2)
     worker = _analysis(settings)
-    job = Job(KEY, range(1), 0, 500, complete=False)
+    job = Job(KEY, range(1), range(1), 0, 500, complete=False)
 
     def read() -> list[tuple[int, int]] | None:
         worker.recorded.begin_round()
@@ -105,5 +105,5 @@ def test_a_topic_or_database_that_is_away_is_asked_again(settings: Settings) -> 
         Recorded(away).covers({0: 1})
     worker = _analysis(away)
     _raw(away, 0, 1)
-    assert asyncio.run(worker._history(Job(KEY, range(1), 0, 500, complete=False))) is None
+    assert asyncio.run(worker._history(Job(KEY, range(1), range(1), 0, 500, complete=False))) is None
     assert worker.history_again > 0
