@@ -72,8 +72,9 @@ def _ms(seconds: NDArray[np.float64]) -> NDArray[np.int64]:
 def device_to_alert(database: Database, journal: Path, arrived: Sequence[Arrived]) -> list[float]:
     """Milliseconds from the publish of the message that completed an alert to the alert's arrival at the clinician.
 
-    The completing message is the one whose rows bear the alert's ``received_at``; alerts that bear none (raised by
-    time alone) do not count.
+    The completing message is the one whose rows bear the alert's ``received_at``. Alerts that bear none (raised by time
+    alone) do not count, nor do those of the rhythm: theirs is the moment at which the analysis told of an event, which
+    by definition waits for the samples behind it.
     """
     took = []
     book = journals.read(journal)
@@ -99,14 +100,8 @@ def _sent(database: Database, book: Any, received: datetime, patient: str) -> in
         {"at": received, "devices": devices},
     ).fetchone()
     if row is None:
-        # The rows were packed into a longer block meanwhile: the patient's newest message before that moment.
-        found = book.execute(
-            "SELECT sent_us FROM messages WHERE patient = ? AND sent_us <= ? AND sends = 1"
-            " ORDER BY sent_us DESC LIMIT 1",
-            (patient, round(received.timestamp() * 1_000_000)),
-        ).fetchone()
-    else:
-        found = book.execute(
-            "SELECT sent_us FROM messages WHERE device = ? AND epoch = ? AND seq = ? AND sends = 1", row
-        ).fetchone()
+        return None
+    found = book.execute(
+        "SELECT sent_us FROM messages WHERE device = ? AND epoch = ? AND seq = ? AND sends = 1", row
+    ).fetchone()
     return int(found[0]) if found else None
