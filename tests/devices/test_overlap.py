@@ -36,7 +36,7 @@ def run(*batches: list[Block]) -> tuple[list[Piece], int, int]:
     stored = duplicates = 0
     for batch in batches:
         # Storage reads only what the new blocks may change: of the rest nothing is known, and nothing may become of it.
-        first, stop = reach(pieces, batch) if batch else (0, 0)
+        first, stop = reach(pieces, [(new.first, new.stop) for new in batch]) if batch else (0, 0)
         near = [piece for piece in pieces if piece.first < stop and first < piece.stop]
         placed = place(near, batch)
         pieces = [piece for piece in pieces if piece not in near] + placed.pieces

@@ -69,6 +69,11 @@ class Block(NamedTuple):
     samples: bytes
     scale: Scale
 
+    @property
+    def stop(self) -> int:
+        """Number of the sample after the last."""
+        return self.first + len(self.samples) // WIDTH
+
 
 class Placed(NamedTuple):
     """The outcome of `place`."""
@@ -88,24 +93,25 @@ def scale_of(waveform: Waveform) -> Scale:
 
 def touches(pieces: Sequence[Piece], blocks: Sequence[Block]) -> bool:
     """True when a block overlaps a known piece or another block, so that `place` has something to decide."""
-    spans = sorted((block.first, block.first + len(block.samples) // WIDTH) for block in blocks)
+    spans = sorted((block.first, block.stop) for block in blocks)
     if any(before[1] > after[0] for before, after in pairwise(spans)):
         return True
     return any(start < piece.stop and piece.first < stop for start, stop in spans for piece in pieces)
 
 
-def reach(pieces: Iterable[Piece], blocks: Sequence[Block]) -> tuple[int, int]:
-    """Samples [first, stop) in which new blocks may change something: theirs, and those of the pieces they overlap.
+def reach(pieces: Iterable[Piece], spans: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Samples [first, stop) in which new blocks of these spans may change something: theirs, and those of the pieces
+    they overlap.
 
     A block's edge cuts the pieces across it, and both sides are told apart anew.
     """
-    spans = [(block.first, block.first + len(block.samples) // WIDTH) for block in blocks]
-    spans += [
+    touched = [
         (piece.first, piece.stop)
         for piece in pieces
         if any(start < piece.stop and piece.first < stop for start, stop in spans)
     ]
-    return min(start for start, _ in spans), max(stop for _, stop in spans)
+    every = [*spans, *touched]
+    return min(start for start, _ in every), max(stop for _, stop in every)
 
 
 def place(pieces: Sequence[Piece], blocks: Sequence[Block]) -> Placed:
@@ -130,9 +136,9 @@ def place(pieces: Sequence[Piece], blocks: Sequence[Block]) -> Placed:
         return Placed(list(pieces), outcomes, 0, 0)
     edges = sorted(
         {edge for piece in pieces for edge in (piece.first, piece.stop)}
-        | {edge for n in accepted for edge in (blocks[n].first, blocks[n].first + len(blocks[n].samples) // WIDTH)}
+        | {edge for n in accepted for edge in (blocks[n].first, blocks[n].stop)}
     )
-    first, last = reach(pieces, [blocks[n] for n in accepted])
+    first, last = reach(pieces, [(blocks[n].first, blocks[n].stop) for n in accepted])
     cuts: list[Piece] = []
     for start, stop in pairwise(edges):
         if first <= start and stop <= last:
@@ -166,10 +172,9 @@ def _accepted(pieces: Sequence[Piece], blocks: Sequence[Block], outcomes: list[O
         rivals += [
             (blocks[n].first, blocks[n].samples, blocks[n].scale) for n in accepted if blocks[n].key == block.key
         ]
-        stop = block.first + len(block.samples) // WIDTH
         clash = False
         for first, samples, scale in rivals:
-            start, end = max(first, block.first), min(first + len(samples) // WIDTH, stop)
+            start, end = max(first, block.first), min(first + len(samples) // WIDTH, block.stop)
             if start < end and (
                 scale != block.scale
                 or samples[(start - first) * WIDTH : (end - first) * WIDTH]
@@ -188,9 +193,7 @@ def _stretch(
 ) -> list[Piece]:
     """The pieces of one elementary stretch: all who speak of it speak of all of it."""
     known = [n for n, piece in enumerate(pieces) if _holds(piece, start, stop)]
-    new = [
-        n for n in accepted if blocks[n].first <= start and stop <= blocks[n].first + len(blocks[n].samples) // WIDTH
-    ]
+    new = [n for n in accepted if _holds(blocks[n], start, stop)]
     rows: list[versions.Row[tuple[bytes, Scale]]] = [
         versions.Row(pieces[n].version, (_cut(pieces[n].first, pieces[n].samples, start, stop), pieces[n].scale),
                      pieces[n].seen)
@@ -208,7 +211,7 @@ def _stretch(
     return out
 
 
-def _holds(piece: Piece, start: int, stop: int) -> bool:
+def _holds(piece: Piece | Block, start: int, stop: int) -> bool:
     return piece.first <= start and stop <= piece.stop
 
 

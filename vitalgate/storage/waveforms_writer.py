@@ -97,10 +97,10 @@ class WaveformsWriter:
         if row is not None:  # rows may have been joined since the extent was read
             extent.longest = max(extent.longest, row[0])
         whole_extent = extent.longest, (extent.first_us, extent.last_us)
-        wanted = min(w.first_sample for _, w in coming), max(w.first_sample + w.count for _, w in coming)
+        spans = [(w.first_sample, w.first_sample + w.count) for _, w in coming]
+        wanted = min(start for start, _ in spans), max(stop for _, stop in spans)
         stored = stretches.load(connection, line, *wanted, *whole_extent)
-        asked = [overlap.Block((0, 0, 0), w.first_sample, w.samples, overlap.scale_of(w)) for _, w in coming]
-        reach = overlap.reach((piece.piece for piece in stored), asked)
+        reach = overlap.reach((piece.piece for piece in stored), spans)
         if reach != wanted:
             stored = stretches.load(connection, line, *reach, *whole_extent)
         known = {key for piece in stored for key in piece.piece.seen}

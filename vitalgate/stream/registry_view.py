@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import os
-import threading
-import time
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,23 +10,19 @@ from fractions import Fraction
 from typing import Any, Literal
 
 import orjson
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from vitalgate.config.settings import KafkaSettings
 from vitalgate.config.topics import REGISTRY_ASSIGNMENTS, REGISTRY_DEVICES, REGISTRY_PATIENTS, full
 from vitalgate.devices import times
 from vitalgate.devices.intake import RegisteredDevice
 from vitalgate.devices.reasons import Refused
-from vitalgate.stream.errors import TransientError
-from vitalgate.stream.lookback import consume, reader_configuration
+from vitalgate.stream.compacted_view import CompactedView
 
 log = logging.getLogger(__name__)
 
 Kind = Literal["device", "assignments", "patient"]
 #: Told which entry changed: its kind and key.
 OnChange = Callable[[Kind, str], None]
-_REFRESH_S = 5.0
-_STEP_S = 0.003
 
 
 @dataclass(frozen=True)
@@ -55,14 +47,13 @@ class Patient:
     change: int = 0
 
 
-class RegistryView:
+class RegistryView(CompactedView):
     """Reads the three registry topics from their beginning and follows them.
 
     Look-ups are plain dictionary reads, for use in the event loop without waiting.
     """
 
     def __init__(self, kafka: KafkaSettings) -> None:
-        self._kafka = kafka
         self.devices: dict[str, RegisteredDevice] = {}
         """All devices ever registered, revoked ones too."""
         self._device_change: dict[str, int] = {}
@@ -74,13 +65,7 @@ class RegistryView:
             full(REGISTRY_ASSIGNMENTS, kafka): self._take_assignments,
             full(REGISTRY_PATIENTS, kafka): self._take_patient,
         }
-        self._next = dict.fromkeys(self._take, 0)
-        self._consumer: Consumer | None = None
-        self._asker: Consumer | None = None
-        """Asks for ends on a connection of its own: behind a waiting fetch the answer takes half a second."""
-        self._thread: threading.Thread | None = None
-        self._closing = threading.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        super().__init__(kafka, self._take, "the registry topics")
         self._callbacks: list[OnChange] = []
 
     # --- look-ups -----------------------------------------------------------------------------------------------
@@ -113,93 +98,21 @@ class RegistryView:
         """The patient, None when unknown."""
         return self.patients.get(patient)
 
-    # --- life ---------------------------------------------------------------------------------------------------
-
-    async def ready(self, timeout_s: float = 30.0) -> None:
-        """Start reading, and return when everything written so far has been read. May be called again.
-
-        Raises
-        ------
-        TransientError
-            When Kafka does not answer in time.
-        """
-        self._loop = asyncio.get_running_loop()
-        if self._thread is None:
-            self._consumer = Consumer(reader_configuration(self._kafka))
-            self._asker = Consumer(reader_configuration(self._kafka))
-            self._consumer.assign([TopicPartition(name, 0, OFFSET_BEGINNING) for name in self._take])
-            self._thread = threading.Thread(target=self._run, name="registry", daemon=True)
-            self._thread.start()
-        await self.refresh(timeout_s)
-
-    async def refresh(self, timeout_s: float = _REFRESH_S) -> None:
-        """Return when everything that is on the registry topics now has been read (a few milliseconds).
-
-        Raises
-        ------
-        TransientError
-            When Kafka does not answer in time.
-        """
-        until = time.monotonic() + timeout_s
-        ends = await asyncio.to_thread(self._ends, timeout_s)
-        while any(self._next[name] < end for name, end in ends.items()):
-            if time.monotonic() > until:
-                raise TransientError(f"the registry topics could not be read to their end in {timeout_s:.0f} s")
-            await asyncio.sleep(_STEP_S)
-
     def on_change(self, callback: OnChange) -> None:
         """Call back in the event loop for every entry that changes from now on."""
         self._callbacks.append(callback)
 
-    def close(self) -> None:
-        """Stop reading."""
-        self._closing.set()
-        if self._thread is not None:
-            self._thread.join(2.0)
-
     # --- reading ------------------------------------------------------------------------------------------------
 
-    def _ends(self, timeout_s: float) -> dict[str, int]:
-        assert self._asker is not None, "call ready() first"
+    def _entry(self, name: str, key: str | bytes | None, value: str | bytes | None, offset: int) -> None:
         try:
-            return {
-                name: self._asker.get_watermark_offsets(TopicPartition(name, 0), timeout=timeout_s, cached=False)[1]
-                for name in self._take
-            }
-        except KafkaException as error:
-            raise TransientError(
-                f"the registry topics cannot be asked for their end ({error.args[0].str()})"
-            ) from error
-
-    def _run(self) -> None:
-        try:
-            self._follow()
-        except Exception:
-            # A worker that does not see the registry change would refuse what it should take.
-            log.critical("reading the registry failed; the process ends and is restarted", exc_info=True)
-            os._exit(3)
-
-    def _follow(self) -> None:
-        consumer = self._consumer
-        assert consumer is not None
-        while not self._closing.is_set():
-            for message in consume(consumer, 500, 0.2):
-                error, name, offset = message.error(), message.topic(), message.offset()
-                if error is not None:
-                    if error.code() == KafkaError._PARTITION_EOF and name is not None and offset is not None:
-                        self._next[name] = max(self._next[name], offset)
-                    continue
-                assert name is not None and offset is not None
-                try:
-                    self._take_one(name, _text(message.key()), message.value())
-                except (ValueError, KeyError, TypeError, Refused) as fault:
-                    # One unreadable entry must not take the whole registry away from the workers.
-                    log.error(
-                        "registry entry cannot be read and is left out",
-                        extra={"topic": name, "offset": offset, "error": f"{type(fault).__name__}: {fault}"},
-                    )
-                self._next[name] = offset + 1
-        consumer.close()
+            self._take_one(name, _text(key), value)
+        except (ValueError, KeyError, TypeError, Refused) as fault:
+            # One unreadable entry must not take the whole registry away from the workers.
+            log.error(
+                "registry entry cannot be read and is left out",
+                extra={"topic": name, "offset": offset, "error": f"{type(fault).__name__}: {fault}"},
+            )
 
     def _take_one(self, name: str, key: str, value: str | bytes | None) -> None:
         kind = self._take[name](key, None if value is None else orjson.loads(value))
