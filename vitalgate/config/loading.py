@@ -171,16 +171,23 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def read_secret(path: str, what: str) -> str:
-    """The secret in a file, without its line end.
+    """The secret in a file, or in the environment variable that `env:NAME` names, without its line end.
 
     Raises
     ------
     SettingsError
-        When no file is named or it cannot be read; the secret itself is never in the message.
+        When none is named or it cannot be read; the secret itself is never in the message.
     """
     if not path:
         raise SettingsError(f"no file is set for the {what}")
+    if path.startswith("env:"):
+        name = path.removeprefix("env:")
+        if not os.environ.get(name):
+            raise SettingsError(f"the {what} is to be read from the environment variable {name}, which is not set")
+        return os.environ[name].strip()
     try:
         return Path(path).read_text(encoding="utf-8").strip()
     except OSError as error:
         raise SettingsError(f"the {what} cannot be read from {path}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise SettingsError(f"the {what} cannot be read from {path}: it is not text in UTF-8") from None
