@@ -29,8 +29,11 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup ## the whole path on this machine in half a minute
 	@$(BIN)/vitalgate demo
 
-test: setup ## all tests, on the real parts
-	@$(BIN)/python -m pytest $(ARGS)
+# Most of a test's time is waiting for a broker, Kafka or a database: several processes, each with its own stack.
+JOBS ?= 3
+
+test: setup ## all tests, on the real parts (JOBS=1: one after the other)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 # All checks run, so that one run shows all there is to mend.
 check: setup ## lint, types, import rules, schemas, lock
