@@ -190,6 +190,11 @@ class LocalSettings(_Section):
     """What `vitalgate up` starts on this machine."""
 
     kafka_heap_mb: int = Field(384, description="Java heap of one local Kafka node, in MiB.", ge=128)
+    kafka_advertised: str = Field(
+        "",
+        description="Addresses (HOST:PORT, one a node, comma separated) that the local Kafka tells its clients instead "
+        "of its own: those of a proxy or a port forward before it.",
+    )
     postgres_bin: str = Field(
         "", description="Folder of PostgreSQL's `postgres` and `initdb`; empty looks for the best one there is."
     )

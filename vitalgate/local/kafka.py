@@ -80,6 +80,7 @@ class Kafka:
         self._preferred = DEFAULT_PORT
         self._heap_mb = settings.local.kafka_heap_mb
         self._clients: list[int] = []
+        self._advertised = [entry.strip() for entry in settings.local.kafka_advertised.split(",") if entry.strip()]
 
     @property
     def bootstrap(self) -> str:
@@ -101,6 +102,11 @@ class Kafka:
                 f"kafka.nodes is {self._nodes}, it must be 1 or 3{made}; give another value, or another --data"
             )
         self._state.set("kafka_nodes", self._nodes)
+        if self._advertised and len(self._advertised) != self._nodes:
+            raise PartError(
+                f"local.kafka_advertised names {len(self._advertised)} addresses and kafka.nodes is {self._nodes}; "
+                "give one for each node, or none"
+            )
         nodes = range(1, self._nodes + 1)
         self._clients = [self._ports.take(f"kafka{n}", self._preferred if n == 1 else None) for n in nodes]
         controllers = [self._ports.take(f"kafka{n}-controller") for n in nodes]
@@ -119,10 +125,11 @@ class Kafka:
         home.parent.chmod(0o700)
         logs = home / "data"
         copies = min(3, self._nodes)
+        advertised = self._advertised[n - 1] if self._advertised else f"{HOST}:{client}"
         own = {
             "node.id": n,
             "listeners": f"CLIENT://{HOST}:{client},CONTROLLER://{HOST}:{controller}",
-            "advertised.listeners": f"CLIENT://{HOST}:{client}",
+            "advertised.listeners": f"CLIENT://{advertised}",
             "controller.quorum.voters": voters,
             "log.dirs": logs,
             "default.replication.factor": copies,
