@@ -224,3 +224,43 @@ class Settings(_Section):
     log: Annotated[LogSettings, Field(default_factory=LogSettings)]
     clock: Annotated[ClockSettings, Field(default_factory=ClockSettings)]
     local: Annotated[LocalSettings, Field(default_factory=LocalSettings)]
+class ApiSettings(_Section):
+    """HTTP for applications: REST, GraphQL, live queries, files."""
+
+    host: str = Field("127.0.0.1", description="Address that the API listens on.")
+    port: int = Field(8080, description="Port of the API; 0 picks a free one and logs it.", ge=0, le=65535)
+    public_url: str = Field(
+        "", description="Where applications reach the API, for links in answers and messages; empty: host and port."
+    )
+    cors_origins: str = Field("", description="Origins of web pages that may call the API, comma separated.")
+    connections: int = Field(8, description="Database connections of one API process.", ge=2, le=200)
+    statement_timeout_s: float = Field(15.0, description="Longest time of one database statement.", gt=0)
+    requests_per_s: float = Field(50.0, description="Requests a second for each user, over time.", gt=0)
+    requests_burst: int = Field(200, description="Requests that a user may make at once.", ge=1)
+    anonymous_per_s: float = Field(
+        5.0, description="Requests a second for each address that has not logged in; log-in is among them.", gt=0
+    )
+    anonymous_burst: int = Field(30, description="Such requests at once.", ge=1)
+    body_max_kb: int = Field(1024, description="Longest request body that is no file, in KiB.", ge=1)
+    files: str = Field(
+        "", description="Where files lie: a directory, or s3://BUCKET/PREFIX. Empty: `files` in the data directory."
+    )
+    files_endpoint: str = Field("", description="Address of an S3-compatible server; empty is Amazon's.")
+    files_region: str = Field("us-east-1", description="Region of the S3 bucket.")
+    files_credentials_file: str = Field(
+        "", description="File with access key id and secret key; empty: what the environment gives."
+    )
+    upload_max_mb: int = Field(50, description="Longest uploaded file, in MiB.", ge=1, le=2048)
+    link_s: int = Field(300, description="How long a signed link to a file works.", ge=10, le=86_400)
+    graphql_depth: int = Field(8, description="Deepest nesting of a GraphQL query.", ge=2, le=20)
+    graphql_cost: int = Field(2000, description="Most records that a GraphQL query may ask for.", ge=10)
+    live_heartbeat_s: float = Field(15.0, description="A quiet live query gets a comment this often.", gt=0)
+    live_queue: int = Field(
+        1000, description="Events held for one slow live query before it is cut, to come back by its cursor.", ge=10
+    )
+    oidc_issuer: str = Field("", description="OpenID Connect issuer for single sign-on; empty: none.")
+    oidc_client_id: str = Field("", description="The client id that the issuer knows us by.")
+    oidc_client_secret_file: str = Field("", description="File with the client secret; empty for a public client.")
+
+
+    api: Annotated[ApiSettings, Field(default_factory=ApiSettings)]

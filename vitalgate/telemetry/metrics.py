@@ -60,3 +60,14 @@ DEVICE_TO_ALERT = Histogram(
     "vitalgate_device_to_alert_seconds", "From arrival at the gateway to the alert event", buckets=_LATENCY
 )
 AUDIT_EVENTS = Counter("vitalgate_audit_events_total", "Events chained")
+AUDIT_ANCHOR_FAILING = Gauge(
+    "vitalgate_audit_anchor_failing", "1 while the file that keeps signed checkpoints outside cannot be written"
+)
+
+API_REQUESTS = Counter("vitalgate_api_requests_total", "Requests answered", ["method", "route", "status"])
+API_SECONDS = Histogram("vitalgate_api_request_seconds", "Time of one request", ["route"], buckets=_LATENCY)
+LIVE_SUBSCRIBERS = Gauge("vitalgate_live_subscribers", "Live queries open now", ["transport"])
+LIVE_EVENTS = Counter("vitalgate_live_events_total", "Events delivered to live queries")
+LIVE_SECONDS = Histogram(
+    "vitalgate_live_delivery_seconds", "From the commit of a change to its delivery to a live query", buckets=_LATENCY
+)
