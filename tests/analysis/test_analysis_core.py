@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -258,6 +258,18 @@ def test_history_run_again_gives_every_block_once_more(samples: np.ndarray, undi
     world.finish()
     assert _differences(world) == []
     assert {result.revision for result in world.beats.values()} == {9}
+
+
+def test_when_the_completing_packet_arrived_is_known(samples: np.ndarray) -> None:
+    core = AnalysisCore()
+    message = _message(0, samples[: 20 * FS], 0)
+    message.received_us = 77
+    core.take("p1", message, op="add", partition=0, offset=1, partial=False, now_us=99)
+    [key] = core._states
+    assert core.received_us(key) == 77
+    assert core.received_us(replace(key, patient="nobody")) == 0
+    core.take("p1", message, op="add", partition=0, offset=2, partial=False, now_us=99, again=True)
+    assert core.received_us(key) == 99, "what is run again is news of the day of the run"
 
 
 def test_other_channels_and_units_are_left_alone() -> None:

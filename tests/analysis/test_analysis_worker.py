@@ -17,7 +17,7 @@ from tests.analysis.test_analysis_core import FS, _ecg, _message
 from vitalgate.config import topics
 from vitalgate.config.loading import load
 from vitalgate.config.settings import Settings
-from vitalgate.devices.records import PatientInput, encode
+from vitalgate.devices.records import PatientInput, decode_input, encode
 from vitalgate.local.topics import create_topics
 from vitalgate.signal.beats import find_beats
 
@@ -47,6 +47,10 @@ def _inputs(patient: int) -> list[tuple[topics.Topic, str | None, bytes]]:
         for n in [PACKET_S * FS]
         for a in range(0, len(samples), n)
     ]
+
+
+def _decoded(patient: int) -> list[PatientInput]:
+    return [decode_input(value) for _, _, value in _inputs(patient)]
 
 
 def _newest(settings: Settings, topic: topics.Topic) -> dict[tuple[Any, ...], dict[str, Any]]:
@@ -90,4 +94,7 @@ def test_killed_at_random_it_gives_the_beats_of_one_pass(settings: Settings, tmp
         message = read_all(settings.kafka, topics.BEATS)[0]
         headers = dict(message.headers() or [])
         assert headers["schema"] == b"patient.beats"
+        arrived = dict(read_all(settings.kafka, topics.FEATURES)[0].headers() or [])
+        sent = {encoded.message.received_us for n in range(PATIENTS) for encoded in _decoded(n)}
+        assert int(arrived["received_at"]) in sent and int(headers["received_at"]) in sent, "of the completing packet"
         assert headers["message_id"].decode() == orjson.loads(message.value() or b"")["message_id"]

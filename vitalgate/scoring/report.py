@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vitalgate.scoring import databases
+from vitalgate.scoring.alarms import score_alarms
 from vitalgate.scoring.beats import score_beats
 from vitalgate.scoring.classes import score_classes
 from vitalgate.scoring.databases import Database, DatabaseError
@@ -49,6 +50,8 @@ def score_folder(
         document["quality"] = score_quality(folder)
     if ours and kind is Database.LUDB:
         document["delineation"] = score_delineation(folder)
+    if ours and kind in (Database.MIT_BIH, Database.NOISE_STRESS, Database.AFDB):
+        document["alarms"] = score_alarms(folder)
     if not ours and "beats" not in document:
         raise DatabaseError(f"{folder} holds {kind}, which scores no beat detector; leave --detector out")
     return document

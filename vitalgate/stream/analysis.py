@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from vitalgate.config import topics
+from vitalgate.config.topics import Topic
 from vitalgate.devices.records import PatientInput, decode_input
 from vitalgate.signal import beats as detector
 from vitalgate.stream import lookback
@@ -28,7 +29,7 @@ from vitalgate.stream.analysis_state import Job
 from vitalgate.stream.analysis_windows import LONGEST
 from vitalgate.stream.errors import TransientError
 from vitalgate.stream.groups import group
-from vitalgate.stream.headers import headers
+from vitalgate.stream.headers import Headers, headers
 from vitalgate.stream.recorded import Ends, Recorded
 from vitalgate.stream.registry_view import RegistryView
 from vitalgate.stream.worker import Context, Record, Worker
@@ -199,7 +200,7 @@ class Analysis(Worker):
             document["message_id"] = identity
             await produce(
                 topics.BEATS, key=block.key.patient, value=orjson.dumps(document),
-                headers=headers(topics.BEATS, "", identity),
+                headers=self._headers(topics.BEATS, identity, block.key),
             )  # fmt: skip
         metrics.BEAT_BLOCKS.inc(len(beats))
         for feature in features:
@@ -208,10 +209,14 @@ class Analysis(Worker):
             document["message_id"] = identity
             await produce(
                 topics.FEATURES, key=feature.key.patient, value=orjson.dumps(document),
-                headers=headers(topics.FEATURES, "", identity),
+                headers=self._headers(topics.FEATURES, identity, feature.key),
             )  # fmt: skip
             if not feature.provisional:
                 metrics.FEATURES.labels(feature.name).inc()
+
+    def _headers(self, topic: Topic, identity: str, key: Key) -> Headers:
+        received = self.core.received_us(key)
+        return [*headers(topic, "", identity), *([("received_at", str(received).encode())] if received else [])]
 
 
 def _ours(document: dict[str, Any], algorithm: str, version: str) -> bool:

@@ -93,15 +93,18 @@ class AnalysisCore:
             packet = packet_of(message, waveform)
             if packet is not None:
                 key = self._key(patient, message.device, waveform)
-                self._take(key, packet, op, partition, offset, partial, now_us, again)
+                # What is run again does not become news of the day on which it was measured.
+                received_us = now_us if again else message.received_us
+                self._take(key, packet, op, partition, offset, partial, now_us, again, received_us)
 
     @staticmethod
     def _key(patient: str, device: str, w: Waveform) -> Key:
         return Key(patient, device, w.channel, w.recording, w.rate_num, w.rate_den)
 
     def _take(
-        self, key: Key, packet: Packet, op: str, partition: int, offset: int, partial: bool, now_us: int, again: bool
-    ) -> None:
+        self, key: Key, packet: Packet, op: str, partition: int, offset: int, partial: bool, now_us: int, again: bool,
+        received_us: int,
+    ) -> None:  # fmt: skip
         state = self._states.get(key)
         if state is None:
             state = self._states[key] = State(Line(key, floor=packet.first if partial else 0))
@@ -112,7 +115,7 @@ class AnalysisCore:
             state.forced.update(blocks_of(packet.first, packet.stop, key.fs))
         elif not state.line.add(packet) and not again:
             return
-        state.offset = offset
+        state.offset, state.received_us = offset, received_us
         touched = state.depend_on(packet.first, packet.stop)
         if again:
             for block in touched:
@@ -341,6 +344,11 @@ class AnalysisCore:
                 continue
             by_rate.setdefault(key.fs, []).append(state)
         return [feature for fs, states in by_rate.items() for feature in live.urgent(states, fs)]
+
+    def received_us(self, key: Key) -> int:
+        """When the newest packet of a line arrived: the one that completed what is given out now. 0: not known."""
+        state = self._states.get(key)
+        return 0 if state is None else state.received_us
 
     def lines(self) -> int:
         """How many lines are in memory."""

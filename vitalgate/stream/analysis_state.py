@@ -61,6 +61,8 @@ class State:
     ----------
     anchors
         Event time of the first sample of each block, microseconds.
+    received_us
+        When the packet at ``offset`` arrived from the device.
     live
         Blocks that are not final yet, by the samples that there were when they were last looked at.
     live_high
@@ -70,6 +72,7 @@ class State:
     line: Line
     offset: int = 0
     arrived_us: int = 0
+    received_us: int = 0
     blocks: dict[int, Block] = field(default_factory=dict)
     verdicts: dict[int, atrial.Verdict] = field(default_factory=dict)
     due: set[int] = field(default_factory=set)
