@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from vitalgate.config.settings import Settings
 from vitalgate.config.topics import BEATS, full
+from vitalgate.config.transport import kafka_options
 
 
 class BeatsWatch:
@@ -21,7 +22,7 @@ class BeatsWatch:
         self._topic = full(BEATS, settings.kafka)
         self._consumer = Consumer(
             {
-                "bootstrap.servers": settings.kafka.bootstrap, "group.id": "bench-beats", "enable.auto.commit": False,
+                **kafka_options(settings.kafka), "group.id": "bench-beats", "enable.auto.commit": False,
                 "broker.address.family": "v4",
             }
         )  # fmt: skip

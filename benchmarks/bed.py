@@ -75,7 +75,7 @@ def _publisher(settings: Settings) -> tuple[str, str]:
     acls = [
         {"acltype": kind, "topic": topic, "priority": 0, "allow": True} for kind, ts in rights.items() for topic in ts
     ]
-    with dynsec.Dynsec(mqtt.host, mqtt.port, mqtt.admin_username, admin, name="bench") as broker:
+    with dynsec.Dynsec(mqtt, admin, name="bench") as broker:
         errors = broker.run(
             [
                 {"command": "createRole", "rolename": "bench", "acls": acls},

@@ -169,7 +169,7 @@ class Edge:
     def admin(self) -> dynsec.Dynsec:
         mqtt = self.settings.mqtt
         password = read_secret(mqtt.admin_password_file, "administrator's password")
-        return dynsec.Dynsec(mqtt.host, mqtt.port, mqtt.admin_username, password, name="test")
+        return dynsec.Dynsec(mqtt, password, name="test")
 
     def add_devices(self, *names: str) -> tuple[str, ...]:
         """Devices with `PASSWORD`, under names that no other test uses."""

@@ -90,6 +90,7 @@ def _run(stack: Stack, board: object, patients: int, seconds: float, recordings:
     from vitalgate.cli._enrol import SystemRegistry
     from vitalgate.cli._signal import detect, match
     from vitalgate.config.loading import read_secret
+    from vitalgate.config.transport import conninfo, context
     from vitalgate.devices import catalogue
     from vitalgate.simulators.demo import System, run_demo
     from vitalgate.simulators.display import Board
@@ -98,10 +99,10 @@ def _run(stack: Stack, board: object, patients: int, seconds: float, recordings:
     assert isinstance(board, Board)
     found = stack.settings.settings
     system = System(
-        found.mqtt.host, found.mqtt.port, found.database.dsn, found.database.db_schema,
+        found.mqtt.host, found.mqtt.port, conninfo(found.database), found.database.db_schema,
         (found.mqtt.username, read_secret(found.mqtt.password_file, "gateway's password")),
         SystemRegistry(found), catalogue.load(), lambda: ledger.read(found.database), detect, match,
-        found.analysis.idle_s + 3,
+        found.analysis.idle_s + 3, context(found.mqtt, "mqtt"),
     )  # fmt: skip
     journal = stack.data / "journals" / f"demo-{time.strftime('%Y%m%d-%H%M%S')}.sqlite"
     return run_demo(

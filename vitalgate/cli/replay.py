@@ -41,6 +41,7 @@ def command(
 
     from vitalgate.cli._enrol import SystemRegistry
     from vitalgate.cli._signal import detect, match
+    from vitalgate.config.transport import conninfo, context
     from vitalgate.devices import catalogue
     from vitalgate.simulators.cast import new_prefix
     from vitalgate.simulators.clock import VirtualClock
@@ -68,7 +69,16 @@ def command(
     path = data_directory() / "journals" / f"{prefix}.sqlite"
     book = Journal(path)
     clock = VirtualClock.for_run(longest, speed, time.time() + 1)
-    fleet = assemble_replay(parts, passwords, clock, book, kinds, host=system.mqtt.host, port=system.mqtt.port)
+    fleet = assemble_replay(
+        parts,
+        passwords,
+        clock,
+        book,
+        kinds,
+        host=system.mqtt.host,
+        port=system.mqtt.port,
+        tls=context(system.mqtt, "mqtt"),
+    )
     console = Console(stderr=as_json)
     console.print(
         f"{len(parts)} recordings, {sum(part.recording.seconds for part in parts) / 3600:.1f} h of ECG,"
@@ -92,7 +102,7 @@ def command(
     receipted = asyncio.run(fleet.run(watch, drain_s=600))
     took = time.monotonic() - began
     book.close()
-    dsn, schema = system.database.dsn, system.database.db_schema
+    dsn, schema = conninfo(system.database), system.database.db_schema
     lost = wait_for_rows(path, dsn, schema, 120)
     found = reckon(path, dsn, schema)
     document = {

@@ -33,6 +33,7 @@ def command(
     scenario says must come of it. Exit status 1 when something else came of it.
     """
     from vitalgate.cli._enrol import SystemRegistry
+    from vitalgate.config.transport import conninfo, context
     from vitalgate.devices import catalogue
     from vitalgate.simulators import scenario as scenarios
     from vitalgate.simulators.cast import assemble, cast, new_prefix
@@ -61,7 +62,16 @@ def command(
     members = cast(chosen, clock, prefix=prefix, seed=seed, copies=patients)
     book = Journal(path)
     fleet = assemble(
-        chosen, members, passwords, clock, book, kinds, registry, host=system.mqtt.host, port=system.mqtt.port
+        chosen,
+        members,
+        passwords,
+        clock,
+        book,
+        kinds,
+        registry,
+        host=system.mqtt.host,
+        port=system.mqtt.port,
+        tls=context(system.mqtt, "mqtt"),
     )
     if not as_json:
         click.echo(
@@ -85,7 +95,9 @@ def command(
         raise Failure("not every message was receipted; `vitalgate status` shows whether all processes run")
     if not check:
         return 0
-    verdict = conclude(chosen, path, system.database.dsn, system.database.db_schema, still_s=system.analysis.idle_s + 3)
+    verdict = conclude(
+        chosen, path, conninfo(system.database), system.database.db_schema, still_s=system.analysis.idle_s + 3
+    )
     if as_json:
         print_json({"scenario": chosen.name, "journal": str(path), "receipted": receipted, **verdict.document()})
     else:

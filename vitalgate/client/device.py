@@ -22,6 +22,7 @@ from vitalgate.client.protocol import (
     message,
     timestamp,
 )
+from vitalgate.client.tls import Tls
 from vitalgate.devices.codec import encode_cbor, encode_json
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,8 @@ class Device:
     max_message_bytes
         A larger message is refused when it is handed over: the broker would cut the connection for it, each time.
     tls
-        A context for an encrypted connection.
+        For an encrypted connection: a `Tls` with the files of authority, certificate and key, or a context. With a
+        certificate of its own (`vitalgate ca issue device ID`) a device needs no password.
     on_rejected
         Called with each message that was refused for good, on the network thread. It is in the outbox's `rejected`
         table already.
@@ -79,13 +81,13 @@ class Device:
         host: str,
         port: int,
         device_id: str,
-        password: str,
+        password: str = "",
         *,
         outbox: str | Path | Outbox | MemoryOutbox | None = None,
         clock: Callable[[], float] = time.time,
         encoding: Literal["json", "cbor"] = "json",
         version: Literal[4, 5] = 5,
-        tls: ssl.SSLContext | None = None,
+        tls: ssl.SSLContext | Tls | None = None,
         policy: Policy | None = None,
         max_message_bytes: int = 1_000_000,
         on_rejected: Callable[[Rejected], None] | None = None,
@@ -105,7 +107,8 @@ class Device:
         self._clock = clock
         self._encode = encode_json if encoding == "json" else encode_cbor
         about = {key: value for key, value in (("firmware", firmware), ("serial", serial)) if value}
-        self._identity = Identity(host, port, device_id, password, client_id or device_id, version, tls, about)
+        context = tls.context() if isinstance(tls, Tls) else tls
+        self._identity = Identity(host, port, device_id, password, client_id or device_id, version, context, about)
         self._on_rejected, self._on_receipt = on_rejected, on_receipt
         self._on_down, self._on_settings = on_down, on_settings
         self._clock_filter = ClockFilter()

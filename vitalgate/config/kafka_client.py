@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from vitalgate.config.settings import KafkaSettings
 from vitalgate.config.topics import Topic
+from vitalgate.config.transport import kafka_options
 
 MAX_RECORD_BYTES: Final = 4 * 1024 * 1024
 """Largest record; the brokers are configured for the same."""
@@ -14,7 +15,7 @@ MAX_RECORD_BYTES: Final = 4 * 1024 * 1024
 def producer_options(kafka: KafkaSettings, client_id: str) -> dict[str, Any]:
     """Idempotent, acknowledged by all replicas, and keys to partitions as every other client of ours and Java's do."""
     return {
-        "bootstrap.servers": kafka.bootstrap,
+        **kafka_options(kafka),
         "client.id": client_id,
         "enable.idempotence": True,
         "acks": "all",

@@ -7,9 +7,13 @@ remembers where each value came from; an unknown name anywhere is an error.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import ipaddress
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+CLEARTEXT: Final = "i-accept-cleartext-on-this-network"
+"""What a section's `tls` must say before anything goes in the clear to another machine."""
 
 
 class _Section(BaseModel):
@@ -26,7 +30,56 @@ class StackSettings(_Section):
     )
 
 
-class MqttSettings(_Section):
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine: its names are `localhost` and none (a socket's path too), else by address."""
+    host = host.strip("[]")
+    if not host or host.startswith(("/", "@")) or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class TlsSection(_Section):
+    """How the connections of a section are protected."""
+
+    tls: Literal["auto", "on", "off", "i-accept-cleartext-on-this-network"] = Field(
+        "auto",
+        description="auto: TLS, but on loopback; on: TLS; off: none, on loopback only. Anywhere else that must be said "
+        f"in words: {CLEARTEXT}.",
+    )
+    ca_file: str = Field(
+        "", description="Authorities (PEM) of which one must have signed the server's certificate; empty: the system's."
+    )
+    cert_file: str = Field("", description="Our own certificate (PEM), where the server asks for one.")
+    key_file: str = Field("", description="Its private key (PEM); empty when it is in cert_file.")
+    verify: Literal["full", "ca"] = Field(
+        "full", description="full: the server's certificate must be for the name it is called by; ca: any of the CA's."
+    )
+
+    def hosts(self) -> list[str]:
+        """The hosts that the section names."""
+        return []
+
+    @property
+    def secure(self) -> bool:
+        """Whether connections use TLS."""
+        return self.tls == "on" or (self.tls == "auto" and not all(is_loopback(host) for host in self.hosts()))
+
+    @model_validator(mode="after")
+    def _not_in_the_clear(self) -> Self:
+        far = [host for host in self.hosts() if not is_loopback(host)]
+        if self.tls == "off" and far:
+            raise ValueError(
+                f"{', '.join(far)} is not this machine and tls is off: passwords and readings would cross the network "
+                "in the clear. Set tls to on, and ca_file to the server's authority; or, on a network that you trust, "
+                f"set tls to {CLEARTEXT}"
+            )
+        return self
+
+
+class MqttSettings(TlsSection):
     """The MQTT broker and how the gateway speaks to it."""
 
     host: str = Field("127.0.0.1", description="Broker address.")
@@ -58,8 +111,12 @@ class MqttSettings(_Section):
         "", description="The broker's log file, when it is on this machine; what it refused is counted from there."
     )
 
+    def hosts(self) -> list[str]:
+        """The broker."""
+        return [self.host]
 
-class KafkaSettings(_Section):
+
+class KafkaSettings(TlsSection):
     """Apache Kafka and the topics' shape."""
 
     bootstrap: str = Field("127.0.0.1:9092", description="Bootstrap servers, comma separated.")
@@ -72,9 +129,18 @@ class KafkaSettings(_Section):
     retention_hours: int = Field(168, description="Retention of topics that are not compacted.", ge=1)
     linger_ms: int = Field(1, description="Producer linger; librdkafka's 5 ms ruins latency.", ge=0, le=1000)
     max_pending: int = Field(20_000, description="Records a producer may have unacknowledged before it waits.", ge=1)
+    username: str = Field("", description="User name for SASL; empty: none (a certificate says who we are).")
+    password_file: str = Field("", description="File holding that user's password, or env:NAME.")
+    mechanism: Literal["plain", "scram-sha-256", "scram-sha-512"] = Field(
+        "scram-sha-512", description="SASL mechanism for `username`."
+    )
+
+    def hosts(self) -> list[str]:
+        """The bootstrap servers."""
+        return [entry.strip().rpartition(":")[0] for entry in self.bootstrap.split(",") if entry.strip()]
 
 
-class DatabaseSettings(_Section):
+class DatabaseSettings(TlsSection):
     """PostgreSQL, with TimescaleDB where the extension is present."""
 
     dsn: str = Field("", description="libpq connection string of the owner role (migrations).")
@@ -94,6 +160,8 @@ class DatabaseSettings(_Section):
     retention_days: int = Field(0, description="Drop clinical data older than this; 0 keeps it for ever.", ge=0)
     aggregates: bool = Field(True, description="Keep minute, hour and local-day aggregates.")
     batch_timeout_s: float = Field(30.0, description="Statement timeout of one recorder batch.", gt=0)
+    user: str = Field("", description="Role to connect as, in place of the one in database.dsn.")
+    password_file: str = Field("", description="File holding the password of database.user, or env:NAME.")
 
 
 class GatewaySettings(_Section):
@@ -155,11 +223,39 @@ class AlertingSettings(_Section):
     )
 
 
+class HandoverSettings(_Section):
+    """Alerts handed over by webhook, e-mail and Apprise."""
+
+    destinations: str = Field(
+        "", description="File (TOML) of the destinations, docs/handover.md; read anew when it changes. '' for none."
+    )
+    moment_s: float = Field(1.0, description="What comes so soon after an alarm is in the same notification.", ge=0)
+    window_s: float = Field(
+        60.0, description="One patient's further alarms are gathered into a notification every so often.", gt=0
+    )
+    deadline_s: float = Field(
+        120.0, description="A high-priority notification not delivered by then is an alert of its own.", gt=0
+    )
+    give_up_s: float = Field(3600.0, description="How long a delivery is tried again.", gt=0)
+    attempt_s: float = Field(10.0, description="How long a receiver may take to answer one attempt.", gt=0, le=120)
+    stale_s: float = Field(
+        21600.0, description="An alarm of this age is not told any more, unless it still stands unanswered.", gt=0
+    )
+
+
 class AuditSettings(_Section):
     """The audit trail."""
 
     checkpoint_every: int = Field(100, description="Events between two signed checkpoints.", ge=1)
     signing_key_file: str = Field("", description="Ed25519 private key (PEM) that signs checkpoints.")
+    checkpoint_s: float = Field(
+        60.0, description="Longest time that a written event stays without a signed checkpoint over it.", gt=0
+    )
+    anchor_file: str = Field(
+        "",
+        description="File in which the auditor keeps its checkpoints outside of Kafka and database (JSON lines): a cut "
+        "tail shows against it. Best on another machine's disk.",
+    )
 
 
 class HealthSettings(_Section):
@@ -186,44 +282,6 @@ class ClockSettings(_Section):
     )
 
 
-class LocalSettings(_Section):
-    """What `vitalgate up` starts on this machine."""
-
-    kafka_heap_mb: int = Field(384, description="Java heap of one local Kafka node, in MiB.", ge=128)
-    kafka_advertised: str = Field(
-        "",
-        description="Addresses (HOST:PORT, one a node, comma separated) that the local Kafka tells its clients instead "
-        "of its own: those of a proxy or a port forward before it.",
-    )
-    postgres_bin: str = Field(
-        "", description="Folder of PostgreSQL's `postgres` and `initdb`; empty looks for the best one there is."
-    )
-    copies: str = Field(
-        "",
-        description="More than one of a process, such as `intake=2,gateway=2`: intake-1 runs beside intake, in slot 1.",
-        pattern=r"^([a-z]+=[1-9][0-9]?(,[a-z]+=[1-9][0-9]?)*)?$",
-    )
-    ready_timeout_s: float = Field(60.0, description="How long `up` waits for a process to become ready.", gt=0)
-    log_max_mb: int = Field(20, description="A log file above this is moved to NAME.log.1; three are kept.", ge=1)
-
-
-class Settings(_Section):
-    """All settings; each section is one prefix of names (`mqtt.port`, VITALGATE_MQTT_PORT, --set mqtt.port=…)."""
-
-    stack: Annotated[StackSettings, Field(default_factory=StackSettings)]
-    mqtt: Annotated[MqttSettings, Field(default_factory=MqttSettings)]
-    kafka: Annotated[KafkaSettings, Field(default_factory=KafkaSettings)]
-    database: Annotated[DatabaseSettings, Field(default_factory=DatabaseSettings)]
-    gateway: Annotated[GatewaySettings, Field(default_factory=GatewaySettings)]
-    intake: Annotated[IntakeSettings, Field(default_factory=IntakeSettings)]
-    worker: Annotated[WorkerSettings, Field(default_factory=WorkerSettings)]
-    analysis: Annotated[AnalysisSettings, Field(default_factory=AnalysisSettings)]
-    alerting: Annotated[AlertingSettings, Field(default_factory=AlertingSettings)]
-    audit: Annotated[AuditSettings, Field(default_factory=AuditSettings)]
-    health: Annotated[HealthSettings, Field(default_factory=HealthSettings)]
-    log: Annotated[LogSettings, Field(default_factory=LogSettings)]
-    clock: Annotated[ClockSettings, Field(default_factory=ClockSettings)]
-    local: Annotated[LocalSettings, Field(default_factory=LocalSettings)]
 class ApiSettings(_Section):
     """HTTP for applications: REST, GraphQL, live queries, files."""
 
@@ -263,4 +321,53 @@ class ApiSettings(_Section):
     oidc_client_secret_file: str = Field("", description="File with the client secret; empty for a public client.")
 
 
+class LocalSettings(_Section):
+    """What `vitalgate up` starts on this machine."""
+
+    kafka_heap_mb: int = Field(384, description="Java heap of one local Kafka node, in MiB.", ge=128)
+    kafka_advertised: str = Field(
+        "",
+        description="Addresses (HOST:PORT, one a node, comma separated) that the local Kafka tells its clients instead "
+        "of its own: those of a proxy or a port forward before it.",
+    )
+    postgres_bin: str = Field(
+        "", description="Folder of PostgreSQL's `postgres` and `initdb`; empty looks for the best one there is."
+    )
+    copies: str = Field(
+        "",
+        description="More than one of a process, such as `intake=2,gateway=2`: intake-1 runs beside intake, in slot 1.",
+        pattern=r"^([a-z]+=[1-9][0-9]?(,[a-z]+=[1-9][0-9]?)*)?$",
+    )
+    ready_timeout_s: float = Field(60.0, description="How long `up` waits for a process to become ready.", gt=0)
+    log_max_mb: int = Field(20, description="A log file above this is moved to NAME.log.1; three are kept.", ge=1)
+
+
+class SecuritySettings(_Section):
+    """Keys and certificates."""
+
+    ca_dir: str = Field("", description="Directory of `vitalgate ca`; empty: `ca` in the data directory.")
+    keys_file: str = Field(
+        "", description="Key ring that seals fields naming a person (`vitalgate keys`), or env:NAME."
+    )
+
+
+class Settings(_Section):
+    """All settings; each section is one prefix of names (`mqtt.port`, VITALGATE_MQTT_PORT, --set mqtt.port=…)."""
+
+    stack: Annotated[StackSettings, Field(default_factory=StackSettings)]
+    mqtt: Annotated[MqttSettings, Field(default_factory=MqttSettings)]
+    kafka: Annotated[KafkaSettings, Field(default_factory=KafkaSettings)]
+    database: Annotated[DatabaseSettings, Field(default_factory=DatabaseSettings)]
+    gateway: Annotated[GatewaySettings, Field(default_factory=GatewaySettings)]
+    intake: Annotated[IntakeSettings, Field(default_factory=IntakeSettings)]
+    worker: Annotated[WorkerSettings, Field(default_factory=WorkerSettings)]
+    analysis: Annotated[AnalysisSettings, Field(default_factory=AnalysisSettings)]
+    alerting: Annotated[AlertingSettings, Field(default_factory=AlertingSettings)]
+    handover: Annotated[HandoverSettings, Field(default_factory=HandoverSettings)]
+    audit: Annotated[AuditSettings, Field(default_factory=AuditSettings)]
+    health: Annotated[HealthSettings, Field(default_factory=HealthSettings)]
+    log: Annotated[LogSettings, Field(default_factory=LogSettings)]
+    clock: Annotated[ClockSettings, Field(default_factory=ClockSettings)]
     api: Annotated[ApiSettings, Field(default_factory=ApiSettings)]
+    local: Annotated[LocalSettings, Field(default_factory=LocalSettings)]
+    security: Annotated[SecuritySettings, Field(default_factory=SecuritySettings)]

@@ -9,6 +9,7 @@ from pathlib import Path
 import paho.mqtt.client as mqtt
 
 from vitalgate.config.settings import MqttSettings
+from vitalgate.config.transport import context
 from vitalgate.gateway.address import Address, backoff, service_client_id
 from vitalgate.gateway.link import LinkDown, open_link
 from vitalgate.telemetry import metrics
@@ -58,7 +59,9 @@ class BrokerWatch:
     def __init__(self, broker: MqttSettings, password: str, *, name: str = "vg-registrar-watch") -> None:
         self._bound = broker.max_queued_bytes
         client = service_client_id(name, password)
-        self._address = Address(broker.host, broker.port, client, broker.admin_username, password, clean=True)
+        self._address = Address(
+            broker.host, broker.port, client, broker.admin_username, password, context(broker, "mqtt"), clean=True
+        )
         self._log = LogTail(Path(broker.log_file)) if broker.log_file else None
         self._stop = threading.Event()
         self._alarmed = False

@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from vitalgate.config import topics
 from vitalgate.config.kafka_client import producer_options, schema_headers
 from vitalgate.config.settings import KafkaSettings
+from vitalgate.config.transport import kafka_options
 
 Headers = list[tuple[str, str | bytes | None]]
 OnDelivery = Callable[["KafkaError | None", Message], None]
@@ -96,7 +97,7 @@ class ConfirmedProducer:
             When Kafka does not answer or has not the topic.
         """
         name = topics.full(topic, self._kafka)
-        reader = Consumer({"bootstrap.servers": self._kafka.bootstrap, "group.id": "vg-none", "log_level": 2})
+        reader = Consumer({**kafka_options(self._kafka), "group.id": "vg-none", "log_level": 2})
         try:
             found = reader.list_topics(name, timeout=5.0).topics[name]
             if found.error is not None:

@@ -11,6 +11,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from vitalgate.config.kafka_client import MAX_RECORD_BYTES
 from vitalgate.config.settings import KafkaSettings
+from vitalgate.config.transport import kafka_options
 from vitalgate.gateway.receipts import Position
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ def consumer(kafka: KafkaSettings, group: str, slot: str, *, fatal: Callable[[st
             log.warning("Kafka", extra={"detail": str(error)})
 
     options: dict[str, Any] = {
-        "bootstrap.servers": kafka.bootstrap,
+        **kafka_options(kafka),
         "client.id": f"vg-{group}-{slot}",
         "group.id": f"{kafka.prefix}{group}",
         "group.instance.id": f"{kafka.prefix}{group}-{slot}",

@@ -17,6 +17,8 @@ import orjson
 import paho.mqtt.client as mqtt
 
 from vitalgate.config.broker_users import CLINICIAN_ROLE, DEVICE_ROLE
+from vitalgate.config.settings import MqttSettings
+from vitalgate.config.transport import context
 from vitalgate.gateway.address import Address
 from vitalgate.gateway.link import open_link
 
@@ -82,15 +84,16 @@ class Dynsec:
     Raises `LinkDown` when the broker cannot be reached or refuses the administrator.
     """
 
-    def __init__(
-        self, host: str, port: int, username: str, password: str, *, timeout_s: float = 30.0, name: str = "cli"
-    ) -> None:
+    def __init__(self, broker: MqttSettings, password: str, *, timeout_s: float = 30.0, name: str = "cli") -> None:
         self._timeout_s = timeout_s
         self._tag = secrets.token_hex(6)
         self._number = 0
         self._tags: set[str] = set()
         self._answers: dict[str, dict[str, Any]] = {}
-        address = Address(host, port, f"vg-{name}-{self._tag}", username, password, clean=True)
+        client = f"vg-{name}-{self._tag}"
+        address = Address(
+            broker.host, broker.port, client, broker.admin_username, password, context(broker, "mqtt"), clean=True
+        )
         self._link = open_link(address, on_message=self._take)
         self._link.subscribe([RESPONSE])
         self._wait(lambda: self._link.subscribed, "SUBSCRIBE")

@@ -26,6 +26,7 @@ import paho.mqtt.client as mqtt
 from vitalgate.config import topics
 from vitalgate.config.kafka_client import schema_headers
 from vitalgate.config.settings import Settings
+from vitalgate.config.transport import context
 from vitalgate.gateway.address import Address, backoff, service_client_id
 from vitalgate.gateway.kafka_out import OVERSIZE_KEEP, Entry, Headers, KafkaOut
 from vitalgate.gateway.link import LARGEST_PACKET, Link, LinkDown, open_link
@@ -101,6 +102,7 @@ class Gateway:
             service_client_id(f"vg-gateway-{self._slot}", password),
             broker.username,
             password,
+            context(broker, "mqtt"),
             session_expiry_s=SESSION_EXPIRY_S,
             receive_maximum=broker.receive_maximum,
         )

@@ -18,6 +18,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from vitalgate.config import topics
 from vitalgate.config.settings import Settings
+from vitalgate.config.transport import kafka_options
 from vitalgate.gateway.alert_topics import heartbeat_topic, level
 from vitalgate.gateway.consume import position, usable
 from vitalgate.gateway.notify_loop import Loop
@@ -62,7 +63,7 @@ class Through:
 
     def __init__(self, settings: Settings, group: str) -> None:
         kafka = settings.kafka
-        common = {"bootstrap.servers": kafka.bootstrap, "enable.auto.commit": False, "log_level": 2}
+        common = {**kafka_options(kafka), "enable.auto.commit": False, "log_level": 2}
         # Never subscribes, so that it is no member of the group: it only asks what has been committed.
         self._asker = Consumer({**common, "group.id": group})
         self._ticks = Consumer({**common, "group.id": f"{kafka.prefix}notifier.ticks", "auto.offset.reset": "latest"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 from vitalgate.config.settings import Settings
+from vitalgate.config.transport import context
 from vitalgate.gateway.address import Address, service_client_id
 
 #: How often consumed offsets are committed.
@@ -21,7 +22,7 @@ def address(settings: Settings, password: str, part: str) -> Address:
     """Where one part of the notifier connects, under its own client id."""
     mqtt = settings.mqtt
     client = service_client_id(f"vg-notifier-{part}-{settings.worker.slot}", password)
-    return Address(mqtt.host, mqtt.port, client, mqtt.username, password, clean=True)
+    return Address(mqtt.host, mqtt.port, client, mqtt.username, password, context(mqtt, "mqtt"), clean=True)
 
 
 class Loop:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from vitalgate.config.settings import KafkaSettings
 from vitalgate.config.topics import ALL, Topic, full
+from vitalgate.config.transport import kafka_python_options
 from vitalgate.local.errors import StackError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def create_topics(settings: KafkaSettings, topics: Iterable[Topic] = ALL) -> lis
     from kafka.admin import KafkaAdminClient, NewTopic
     from kafka.errors import TopicAlreadyExistsError
 
-    admin = KafkaAdminClient(bootstrap_servers=settings.bootstrap.split(","), client_id="vitalgate-topics")
+    admin = KafkaAdminClient(**kafka_python_options(settings), client_id="vitalgate-topics")
     try:
         there = set(admin.list_topics())
         created = []

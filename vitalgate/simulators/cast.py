@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -113,7 +114,8 @@ def _person(role: PatientOf, seed: int, origin: float) -> Person:
 
 def assemble(
     scenario: Scenario, members: Cast, passwords: Mapping[str, str], clock: VirtualClock, journal: Journal,
-    catalogue: Catalogue, registry: Registry, *, host: str, port: int, policy: Policy | None = None,
+    catalogue: Catalogue, registry: Registry, *, host: str, port: int, tls: ssl.SSLContext | None = None,
+    policy: Policy | None = None,
 ) -> Fleet:  # fmt: skip
     """The fleet of a scenario, ready to run."""
     devices: dict[str, SimulatedDevice] = {}
@@ -123,7 +125,7 @@ def assemble(
             clock.start,
         )  # fmt: skip
         devices[prop.device] = SimulatedDevice(
-            Account(host, port, prop.device, passwords[prop.device]), firmware, journal,
+            Account(host, port, prop.device, passwords[prop.device], tls), firmware, journal,
             patient=prop.player.patient if prop.given.assigned else "", say_when=not clock.accelerated, policy=policy,
         )  # fmt: skip
 

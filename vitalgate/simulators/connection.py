@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +43,7 @@ class Connection:
         on_change: Callable[[bool], None],
         on_puback: Callable[[int], None] | None = None,
         will: tuple[str, bytes] | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.device = device
         self._address = (host, port)
@@ -65,6 +67,8 @@ class Connection:
             reconnect_on_failure=False,
         )
         client.username_pw_set(device, password)
+        if tls is not None:
+            client.tls_set_context(tls)
         client.max_inflight_messages_set(0)
         client.suppress_exceptions = False
         if will is not None:

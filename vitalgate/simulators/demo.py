@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -49,6 +50,8 @@ class System:
     match: Matcher
     still_s: float
     """How long after the last sample the analysis may still have something to say."""
+    tls: ssl.SSLContext | None = None
+    """A context for encrypted connections to the broker."""
 
 
 @dataclass
@@ -156,15 +159,17 @@ def run_demo(
     fleets = [
         assemble(
             scenario, members, passwords, clock, book, system.catalogue, system.registry, host=system.host,
-            port=system.port,
+            port=system.port, tls=system.tls,
         )
     ]  # fmt: skip
     if parts:
         past = VirtualClock.for_run(longest, max(1.0, longest / seconds), begin)
         fleets.append(
-            assemble_replay(parts, passwords, past, book, system.catalogue, host=system.host, port=system.port)
+            assemble_replay(
+                parts, passwords, past, book, system.catalogue, host=system.host, port=system.port, tls=system.tls
+            )
         )
-    with AlertWatch(system.host, system.port, *system.observer) as watch:
+    with AlertWatch(system.host, system.port, *system.observer, tls=system.tls) as watch:
         began = time.monotonic()
         show.phase("sending")
         asyncio.run(_send(fleets, show, watch))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable
@@ -37,6 +38,8 @@ class Account:
     port: int
     device: str
     password: str = field(repr=False)
+    tls: ssl.SSLContext | None = None
+    """A context for an encrypted connection."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +211,8 @@ class SimulatedDevice:
         self._connection = Connection(
             self.account.host, self.account.port, self.name, self.account.password,
             topics=(device_topic(self.name, "receipts"),), on_message=self._message, on_change=self._change,
-            on_puback=self._puback, will=(device_topic(self.name, "status"), will) if self.sends_will else None,
+            tls=self.account.tls, on_puback=self._puback,
+            will=(device_topic(self.name, "status"), will) if self.sends_will else None,
         )  # fmt: skip
         try:
             self._connection.open()

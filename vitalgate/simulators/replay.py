@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -136,12 +137,12 @@ def seconds_of(parts: Sequence[Part]) -> float:
 
 def assemble_replay(
     parts: Sequence[Part], passwords: Mapping[str, str], clock: VirtualClock, journal: Journal, catalogue: Catalogue,
-    *, host: str, port: int, policy: Policy | None = None,
+    *, host: str, port: int, tls: ssl.SSLContext | None = None, policy: Policy | None = None,
 ) -> Fleet:  # fmt: skip
     """The fleet that sends the recordings, all starting together."""
     devices = [
         SimulatedDevice(
-            Account(host, port, part.prop.device, passwords[part.prop.device]),
+            Account(host, port, part.prop.device, passwords[part.prop.device], tls),
             ReplayFirmware(
                 catalogue.kind(part.kind), part.prop.given, part.prop.player.person, 0, clock.start,
                 recording=part.recording,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
 from dataclasses import dataclass
@@ -31,7 +32,9 @@ class AlertWatch:
         A user that may read the alert topics.
     """
 
-    def __init__(self, host: str, port: int, username: str, password: str) -> None:
+    def __init__(
+        self, host: str, port: int, username: str, password: str, *, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._arrived: dict[str, Arrived] = {}
         self._open: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
@@ -40,6 +43,8 @@ class AlertWatch:
         name = f"{username}-watch-{time.time_ns():x}"
         self._client = client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=name)
         client.username_pw_set(username, password)
+        if tls is not None:
+            client.tls_set_context(tls)
         client.on_connect = self._connected
         client.on_subscribe = lambda *_rest: self._ready.set()
         client.on_message = self._message

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 
 from vitalgate.config.settings import DatabaseSettings
+from vitalgate.config.transport import conninfo
 from vitalgate.storage.errors import StorageError, transient
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -67,12 +68,13 @@ def connect(
     options += " -c timezone=UTC -c datestyle=ISO -c jit=off -c client_min_messages=warning"
     if timeout_s is not None:
         options += f" -c statement_timeout={int(timeout_s * 1000)} -c lock_timeout={int(timeout_s * 1000)}"
-    given = psycopg.conninfo.conninfo_to_dict(settings.dsn)
+    dsn = conninfo(settings)
+    given = psycopg.conninfo.conninfo_to_dict(dsn)
     if given.get("options"):
         options = f"{given['options']} {options}"
     with transient():
         return psycopg.connect(
-            settings.dsn,
+            dsn,
             autocommit=autocommit,
             application_name=f"vitalgate {application}",
             options=options,

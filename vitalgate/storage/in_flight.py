@@ -10,6 +10,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPar
 
 from vitalgate.config.settings import KafkaSettings
 from vitalgate.config.topics import RAW, SEQUENCES, full
+from vitalgate.config.transport import kafka_options
 from vitalgate.devices.records import DeviceSequences, decode_sequences
 from vitalgate.devices.sequences import gaps
 from vitalgate.storage.errors import StorageError
@@ -28,7 +29,7 @@ def complete(ledger: Ledger, kafka: KafkaSettings) -> Ledger:
     """
     consumer = Consumer(
         {
-            "bootstrap.servers": kafka.bootstrap, "group.id": f"{kafka.prefix}vitalgate-ledger", "log_level": 0,
+            **kafka_options(kafka), "group.id": f"{kafka.prefix}vitalgate-ledger", "log_level": 0,
             "enable.auto.commit": False, "error_cb": lambda _: None, "broker.address.family": "v4",
         }
     )  # fmt: skip

@@ -71,7 +71,7 @@ def new_credentials(settings: Settings, user: str, *, who: str | None = None) ->
 def _broker(settings: Settings) -> Dynsec:
     mqtt = settings.mqtt
     password = read_secret(mqtt.admin_password_file, "broker administrator's password (mqtt.admin_password_file)")
-    return Dynsec(mqtt.host, mqtt.port, mqtt.admin_username, password)
+    return Dynsec(mqtt, password)
 
 
 def _admit(broker: Dynsec, user: str, password: str, teams: Collection[str]) -> None:

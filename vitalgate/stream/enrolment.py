@@ -143,7 +143,7 @@ def _broker(settings: Settings) -> Iterator[Dynsec]:
     """An administrator's connection, made before anything is changed."""
     mqtt = settings.mqtt
     password = read_secret(mqtt.admin_password_file, "broker administrator's password (mqtt.admin_password_file)")
-    with Dynsec(mqtt.host, mqtt.port, mqtt.admin_username, password) as broker:
+    with Dynsec(mqtt, password) as broker:
         broker.ensure_roles()
         yield broker
 

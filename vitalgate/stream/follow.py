@@ -17,6 +17,7 @@ from kafka.errors import KafkaError
 from vitalgate.config import topics
 from vitalgate.config.settings import KafkaSettings
 from vitalgate.config.topics import Topic, full
+from vitalgate.config.transport import kafka_python_options
 from vitalgate.devices import records
 
 _PACKED = {
@@ -99,7 +100,7 @@ class Follow:
         name = full(self._topic, self._kafka)
         try:
             self._consumer = KafkaConsumer(
-                bootstrap_servers=self._kafka.bootstrap.split(","),
+                **kafka_python_options(self._kafka),
                 client_id="vitalgate-tail",
                 enable_auto_commit=False,
                 fetch_max_bytes=64 * 1024 * 1024,

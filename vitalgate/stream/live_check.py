@@ -11,6 +11,7 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
 from vitalgate.config import topics
 from vitalgate.config.settings import Settings
+from vitalgate.config.transport import kafka_options
 from vitalgate.devices import catalogue
 from vitalgate.devices.check import Finding, check
 from vitalgate.devices.decode import decode
@@ -54,7 +55,7 @@ def watch(settings: Settings, device_id: str, kind: str | None, seconds: float |
         kind = found[0].kind
     kinds = catalogue.load()
     name = topics.full(topics.RAW, settings.kafka)
-    options = {"bootstrap.servers": settings.kafka.bootstrap, "group.id": "vg-check", "enable.auto.commit": False}
+    options = {**kafka_options(settings.kafka), "group.id": "vg-check", "enable.auto.commit": False}
     source = Consumer({**options, "log_level": 2})
     until = None if seconds is None else time.monotonic() + seconds
     try:

@@ -15,6 +15,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from vitalgate.config.settings import KafkaSettings
 from vitalgate.config.topics import Topic, full
+from vitalgate.config.transport import kafka_options
 from vitalgate.stream.errors import TransientError
 from vitalgate.stream.worker import Record
 
@@ -28,7 +29,7 @@ _STALLED_S = 10.0
 def reader_configuration(kafka: KafkaSettings) -> dict[str, object]:
     """librdkafka's settings of a consumer that is assigned by hand and commits nothing."""
     return {
-        "bootstrap.servers": kafka.bootstrap,
+        **kafka_options(kafka),
         "group.id": f"{kafka.prefix}vitalgate-reader",
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,

@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from vitalgate.config.settings import KafkaSettings
 from vitalgate.config.topics import Topic, full
+from vitalgate.config.transport import kafka_options
 from vitalgate.stream.errors import TransientError
 
 _TIMEOUT_S = 5.0
@@ -27,7 +28,7 @@ async def partition_counts(topics: Sequence[Topic], kafka: KafkaSettings) -> dic
 
 
 def _counts(topics: Sequence[Topic], kafka: KafkaSettings) -> dict[str, int]:
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap, "log_level": 0})
+    admin = AdminClient({**kafka_options(kafka), "log_level": 0})
     try:
         found = admin.list_topics(timeout=_TIMEOUT_S).topics
     except KafkaException as error:

@@ -18,6 +18,7 @@ import orjson
 from vitalgate.config.loading import read_secret
 from vitalgate.config.settings import Settings
 from vitalgate.config.topics import REGISTRY_CLINICIANS, REGISTRY_DEVICES, device_topic
+from vitalgate.config.transport import context
 from vitalgate.gateway import clinicians, dynsec
 from vitalgate.gateway.address import Address, backoff, service_client_id
 from vitalgate.gateway.broker_watch import BrokerWatch
@@ -64,7 +65,8 @@ class Registrar:
         name = service_client_id("vg-registrar-down", speaker)
         self._unsaid = threading.Event()
         self._down = Publisher(
-            Address(mqtt.host, mqtt.port, name, mqtt.username, speaker, clean=True), on_connect=self._unsaid.set
+            Address(mqtt.host, mqtt.port, name, mqtt.username, speaker, context(mqtt, "mqtt"), clean=True),
+            on_connect=self._unsaid.set,
         )
         self._stop = threading.Event()
         self._trouble: str | None = "has not reconciled the broker with the registry yet"
@@ -113,7 +115,7 @@ class Registrar:
 
     def _broker(self) -> Dynsec:
         mqtt = self._settings.mqtt
-        return Dynsec(mqtt.host, mqtt.port, mqtt.admin_username, self._password, name="registrar")
+        return Dynsec(mqtt, self._password, name="registrar")
 
     def _late_tick(self) -> str | None:
         if self._ticker is None:

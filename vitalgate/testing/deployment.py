@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import ssl
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from typing import Any, LiteralString
 
 from vitalgate.config.loading import load
 from vitalgate.config.settings import Settings
+from vitalgate.config.transport import conninfo, context
 
 
 class CommandFailed(AssertionError):
@@ -40,6 +42,11 @@ class Deployment:
     def port(self) -> int:
         """The broker's port."""
         return self.settings.mqtt.port
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """A context for the broker, where it wants TLS."""
+        return context(self.settings.mqtt, "mqtt")
 
     def command(self, *arguments: str, status: int | None = 0) -> Any:
         """Run `vitalgate ARGUMENTS`; its output, parsed when it is JSON.
@@ -84,7 +91,7 @@ class Deployment:
 
         database = self.settings.database
         with psycopg.connect(
-            database.dsn, options=f"-c search_path={database.db_schema}", row_factory=dict_row
+            conninfo(database), options=f"-c search_path={database.db_schema}", row_factory=dict_row
         ) as connection:
             return connection.execute(text, values).fetchall()
 

@@ -54,7 +54,7 @@ class TestedDevice:
         if self._client is None:
             self._client = Device(
                 self.system.host, self.system.port, self.device_id, self.password,
-                outbox=self._folder / f"{self.device_id}.sqlite", policy=_POLICY,
+                outbox=self._folder / f"{self.device_id}.sqlite", policy=_POLICY, tls=self.system.tls,
             )  # fmt: skip
         return self._client
 
