@@ -24,6 +24,7 @@ from faust.types.tuples import ConsumerMessage
 
 from vitalgate.config.settings import Settings
 from vitalgate.config.topics import full
+from vitalgate.config.transport import context, kafka_python_options
 from vitalgate.stream.groups import group
 from vitalgate.stream.worker import Worker
 
@@ -154,11 +155,26 @@ class _NoTables(TableManager):
         await self.recovery.start()
 
 
+def _credentials(settings: Settings) -> Any:
+    """How Faust's Kafka client says who it is; None in the clear."""
+    kafka = settings.kafka
+    if kafka.username:
+        options = kafka_python_options(kafka)
+        return faust.SASLCredentials(
+            mechanism=options["sasl_mechanism"],
+            username=kafka.username,
+            password=options["sasl_plain_password"],
+            ssl_context=options.get("ssl_context"),
+        )
+    return faust.SSLCredentials(made) if (made := context(kafka, "kafka")) is not None else None
+
+
 def make_app(worker: Worker, settings: Settings, slot: str) -> AppT:
     """The app, not started; call inside the event loop it shall run in."""
     app = _App(
         group(settings, worker.name),
         broker=[f"kafka://{node.strip()}" for node in settings.kafka.bootstrap.split(",")],
+        broker_credentials=_credentials(settings),
         broker_client_id=f"vitalgate-{worker.name}-{slot}",
         # A static member: a killed worker has its partitions back in 1.6 s instead of 59.
         consumer_group_instance_id=f"{worker.name}-{slot}",
