@@ -52,6 +52,7 @@ class Alerting(Worker):
     """See the module."""
 
     name = "alerting"
+    gather_few_s = 0.004
     topics = (topics.INPUTS, topics.FEATURES, topics.TICKS, topics.ALERT_COMMANDS)
     deferred = True
     tick_s = FLUSH_S

@@ -40,6 +40,7 @@ class Intake(Worker):
     """See the module."""
 
     name = "intake"
+    gather_few_s = 0.004
     topics = (topics.RAW,)
     tick_s = 1.0
     registry: RegistryView

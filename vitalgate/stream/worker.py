@@ -75,6 +75,9 @@ class Worker:
     gather_s: ClassVar[float] = 0.02
     """Least time between two fetches that brought something. Under load every fetch, batch, transaction and flush costs
     the same whatever it holds; a worker on whose result nobody waits lets more come together."""
+    gather_few_s: ClassVar[float | None] = None
+    """The same after a fetch that brought few records, where somebody waits for each: with little to do a fetch for one
+    record costs nothing that is missing elsewhere. None: `gather_s`."""
     batch_max: ClassVar[int | None] = None
     """Records in one batch, when other than the setting worker.batch_max."""
     batch_bytes: ClassVar[int] = 16 * 1024 * 1024
