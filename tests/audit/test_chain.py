@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vitalgate.audit.anchors import AnchorError, add, anchor_of, dump, parse
 from vitalgate.audit.chain import GENESIS, Tip, append, tip_of, verify
 from vitalgate.audit.checkpoints import good_signature, key_id, load_public, sign
 from vitalgate.audit.events import AuditRecord
@@ -82,7 +83,7 @@ def test_a_writer_that_starts_again_writes_the_same_links(killed_after: int, com
 
 
 def test_bytes_that_are_no_event_are_kept_in_one() -> None:
-    for data in (b"\xff\x00", b"[1]", b'{"hash": "forged"}', b""):
+    for data in (b"\xff\x00", b"[1]", b'{"hash": "forged"}', b'{"checkpoint": true}', b""):
         linked = append(Tip(), 0, data)
         assert linked is not None
         assert linked[1]["action"] == "audit.unreadable"
@@ -176,3 +177,43 @@ def test_keys_are_told_apart(tmp_path: Any) -> None:
     )
     with pytest.raises(ValueError, match="Ed25519 is needed"):
         load_public(other)
+
+
+def test_anchors_tell_a_cut_a_late_beginning_and_a_replaced_trail() -> None:
+    trail = _trail(_inbox())
+    anchors = [anchor_of(record) for record in trail if record.get("checkpoint")]
+    good = lambda record: good_signature(record, PUBLIC)  # noqa: E731
+    assert verify(trail, good, anchors).anchors == len(anchors)
+    cut = verify(trail[: _links(trail, 12)], good, anchors)
+    assert (cut.broken and cut.broken.n, cut.behind) == (12, True)
+    late = verify(trail[_links(trail, 8) :], good, anchors)
+    assert (late.broken and late.broken.n, late.behind) == (5, False)
+    assert verify(trail[_links(trail, 8) :], good, whole=True).broken is not None
+    replaced = verify(_rewritten(trail, 3), good, anchors)
+    assert replaced.broken is not None and replaced.broken.n == 5
+    assert parse(dump(anchors)) == anchors
+
+
+@given(st.lists(st.integers(1, 10_000), max_size=60, unique=True))
+def test_a_file_of_anchors_is_bounded_and_keeps_the_newest(numbers: list[int]) -> None:
+    held: Trail = []
+    for n in sorted(numbers):
+        held = add(held, {"n": n, "hash": f"{n:064x}"}, limit=16)
+        assert len(held) <= 16
+        assert held[-1]["n"] == n
+    assert [anchor["n"] for anchor in held][-8:] == sorted(numbers)[-8:]
+
+
+@pytest.mark.parametrize("line", ["{}", "[1]", "x", '{"n":true,"hash":"%s","signature":""}' % ("0" * 64)])
+def test_what_is_no_anchor_is_refused_with_its_line(line: str) -> None:
+    with pytest.raises(AnchorError, match="line 2"):
+        parse(f"\n{line}\n")
+
+
+@pytest.mark.parametrize(
+    "odd", [{}, {"n": "1"}, {"n": 24, "hash": 1}, {"checkpoint": True}, {"checkpoint": True, "n": None}]
+)
+def test_a_strangers_record_breaks_the_trail_and_not_the_verifier(odd: dict[str, Any]) -> None:
+    trail = _trail(_inbox())
+    found, _ = _check([*trail[: _links(trail, 9)], odd, *trail[_links(trail, 9) :]])
+    assert found == 9

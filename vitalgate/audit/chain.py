@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ Record = dict[str, Any]
 GENESIS = "0" * 64
 #: Fields that the chain adds to an event.
 LINK_FIELDS = ("n", "inbox_offset", "previous_hash", "hash")
+#: Fields that no event may bring along: they make a record of the trail what it is.
+RESERVED = (*LINK_FIELDS, "checkpoint")
 
 
 @dataclass(frozen=True)
@@ -51,15 +54,19 @@ class Verdict:
     """The newest link that a good signature covers; what comes after could be cut off unseen."""
     repeats: int
     broken: Broken | None
+    anchors: int = 0
+    """Anchors from outside that the trail agrees with."""
+    behind: bool = False
+    """The one thing wrong is that the trail ends before an anchor: cut off, or not written so far yet."""
 
 
 def read_event(data: bytes) -> Record:
-    """The event in an inbox record; bytes that are no JSON object become an event that says so and keeps them."""
+    """The event in an inbox record; bytes that are no event become one that says so and keeps them."""
     try:
         event = json.loads(data)
     except (ValueError, RecursionError):
         event = None
-    if not isinstance(event, dict) or any(name in event for name in LINK_FIELDS):
+    if not isinstance(event, dict) or any(name in event for name in RESERVED):
         digest = hashlib.sha256(data).hexdigest()
         return {
             "event_id": digest[:32], "who": "unknown", "action": "audit.unreadable", "entity_type": "audit.inbox",
@@ -102,10 +109,31 @@ def tip_of(record: Record) -> Tip:
 
 
 class Verifier:
-    """Checks a trail record by record, in the order in which it was kept."""
+    """Checks a trail record by record, in the order in which it was kept.
 
-    def __init__(self, good_signature: Callable[[Record], bool | None] | None = None) -> None:
+    Parameters
+    ----------
+    good_signature
+        Tells whether a checkpoint's or an anchor's signature is right; None when the key is not known.
+    anchors
+        Checkpoints remembered outside the trail (`anchors.py`), in any order: the trail must hold their links.
+    whole
+        The trail must begin with link 1.
+    """
+
+    def __init__(
+        self,
+        good_signature: Callable[[Record], bool | None] | None = None,
+        anchors: Iterable[Record] = (),
+        *,
+        whole: bool = False,
+    ) -> None:
         self._good_signature = good_signature
+        self._whole = whole
+        self._anchors: dict[int, list[Record]] = defaultdict(list)
+        for anchor in anchors:
+            self._anchors[anchor["n"]].append(anchor)
+        self._anchored = 0
         self._tip: Tip | None = None
         self._first = 0
         self._seen: dict[int, str] = {}
@@ -120,30 +148,41 @@ class Verifier:
 
     def _link(self, record: Record) -> Broken | None:
         n, before = record.get("n"), self._tip
-        if not isinstance(n, int) or not isinstance(record.get("hash"), str):
-            return Broken(before.n + 1 if before else 1, "a record without number or hash stands in the trail")
-        if before is not None and n <= before.n and self._seen.get(n) == record["hash"] == _own_hash(record):
+        if n is None or not is_link(record):
+            return Broken(before.n + 1 if before else 1, "a record that is no link of a chain stands in the trail")
+        if before is not None and n <= before.n and self._seen.get(n) == record["hash"] == own_hash(record):
             self._repeats += 1
             return None
         if before is None:
             self._first = n
+            if self._whole and n != 1:
+                return Broken(1, f"the trail begins with link {n}: what came before it is gone")
             if n == 1 and record.get("previous_hash") != GENESIS:
                 return Broken(1, "the first link does not begin with the genesis hash")
-        elif n != before.n + 1:
-            what = "was left out" if n > before.n + 1 else f"was written again differently, as {n}"
-            return Broken(before.n + 1, f"the link after {before.n} {what}; number {n} follows")
+        elif n <= before.n:
+            return Broken(n, f"it stands in the trail again, differently, after link {before.n}")
+        elif n > before.n + 1:
+            return Broken(before.n + 1, f"the link after {before.n} was left out; number {n} follows")
         elif record.get("previous_hash") != before.hash:
             return Broken(n, f"its previous hash is not the hash of link {before.n}")
-        elif record.get("inbox_offset", -1) <= before.inbox_offset:
+        elif record["inbox_offset"] <= before.inbox_offset:
             return Broken(n, f"its inbox offset does not come after that of link {before.n}")
-        if _own_hash(record) != record["hash"]:
+        if own_hash(record) != record["hash"]:
             return Broken(n, "its content does not give its hash: it was changed")
+        for anchor in self._anchors.pop(n, ()):
+            if anchor["hash"] != record["hash"]:
+                return Broken(n, "an anchor kept outside the trail has another hash for it: the trail was replaced")
+            if self._good_signature and self._good_signature(anchor) is False:
+                return Broken(n, "the signature of its anchor is wrong")
+            self._anchored += 1
         self._tip = tip_of(record)
         self._seen[n] = record["hash"]
         return None
 
     def _checkpoint(self, record: Record) -> Broken | None:
-        n = record.get("n", 0)
+        n = record.get("n")
+        if not isinstance(n, int):
+            return Broken(self._tip.n + 1 if self._tip else 1, "a checkpoint without a number stands in the trail")
         if self._tip is None:
             return None  # the trail is read from here on
         if n > self._tip.n:
@@ -159,11 +198,34 @@ class Verifier:
         return None
 
     def verdict(self) -> Verdict:
-        """What was found so far."""
-        return Verdict(self._first, self._tip or Tip(), self._checkpoints, self._signed, self._repeats, self._broken)
+        """What was found, all records having been taken."""
+        tip, broken, behind = self._tip or Tip(), self._broken, False
+        if broken is None and self._anchors:
+            earlier = min(self._anchors)
+            if self._first and earlier < self._first:
+                broken = Broken(earlier, f"an anchor signs it, but the trail begins with link {self._first}")
+            else:
+                behind = True
+                last = max(self._anchors)
+                broken = Broken(tip.n + 1, f"an anchor signs link {last}, but the trail ends at {tip.n}: cut off")
+        return Verdict(self._first, tip, self._checkpoints, self._signed, self._repeats, broken, self._anchored, behind)
 
 
-def _own_hash(record: Record) -> str | None:
+#: What a link must hold before anything is compared.
+_KINDS = (("n", int), ("hash", str), ("previous_hash", str), ("inbox_offset", int))
+
+
+def is_link(record: object) -> bool:
+    """Whether something read from a trail has the fields of a link; says nothing of its hash."""
+    return (
+        isinstance(record, dict)
+        and not record.get("checkpoint")
+        and all(isinstance(record.get(name), kind) and record[name] is not True for name, kind in _KINDS)
+    )
+
+
+def own_hash(record: Record) -> str | None:
+    """The hash that a link's content gives; None when it cannot be worked out."""
     try:
         event = {name: value for name, value in record.items() if name not in LINK_FIELDS}
         return link_hash(record["previous_hash"], record["inbox_offset"], event)
@@ -171,7 +233,13 @@ def _own_hash(record: Record) -> str | None:
         return None
 
 
-def verify(records: Iterable[Record], good_signature: Callable[[Record], bool | None] | None = None) -> Verdict:
+def verify(
+    records: Iterable[Record],
+    good_signature: Callable[[Record], bool | None] | None = None,
+    anchors: Iterable[Record] = (),
+    *,
+    whole: bool = False,
+) -> Verdict:
     """Recompute a chain and name the first broken link.
 
     Parameters
@@ -180,8 +248,12 @@ def verify(records: Iterable[Record], good_signature: Callable[[Record], bool | 
         Records of audit.events in the order kept.
     good_signature
         Tells whether a checkpoint's signature is right; None when the key is not known.
+    anchors
+        Checkpoints remembered outside the trail.
+    whole
+        A trail that begins later than with link 1 is broken.
     """
-    verifier = Verifier(good_signature)
+    verifier = Verifier(good_signature, anchors, whole=whole)
     for record in records:
         if verifier.take(record):
             break

@@ -138,6 +138,8 @@ class Supervisor:
         ports = Ports(self.state)
         parts = choose(wished, self.request.only, self.layout, self.state, ports)
         await asyncio.to_thread(postgres.sweep)
+        if wished.settings.local.tls:
+            await asyncio.to_thread(LocalTls(self.layout, wished.settings.security).prepare)
         prepared = [asyncio.create_task(self._prepare(part)) for part in parts]
         # Ports and secrets are known once all parts are prepared; each starts as soon as it is.
         try:
@@ -148,6 +150,7 @@ class Supervisor:
             raise
         addresses = {name: value for part in parts for name, value in part.addresses().items()}
         addresses["audit.signing_key_file"] = str(self.layout.signing_key())
+        addresses["audit.anchor_file"] = str(self.layout.data / "audit-anchors.jsonl")
         write_stack_file(self.layout, addresses)
         self.loaded = load(config=config, flags=self.request.flags, data=str(self.layout.data))
         timeout = self.loaded.settings.local.ready_timeout_s
@@ -203,7 +206,7 @@ class Supervisor:
         started = []
         for process in wanted:
             self._own.append(process.name)
-            child = self._add(processes.spec(process, ports, env))
+            child = self._add(processes.spec(process, ports, {**env, **self._certificate(process)}))
             gate.hold(child)
             child.start()
             started.append(process.name)
@@ -224,12 +227,26 @@ class Supervisor:
             env["VITALGATE_CONFIG"] = str(Path(self.request.config).absolute())
         return env
 
+    def _certificate(self, process: processes.Process) -> dict[str, str]:
+        """By which certificate a process is known to Kafka."""
+        assert self.loaded is not None
+        settings = self.loaded.settings
+        if not settings.local.tls or is_external("kafka", self.loaded):
+            return {}
+        own = LocalTls(self.layout, settings.security).service(process.name.partition("-")[0])
+        return {env_name("kafka.cert_file"): str(own.certificate), env_name("kafka.key_file"): str(own.key)}
+
     async def _topics(self, after: list[asyncio.Task[None]]) -> None:
         assert self.loaded is not None
         # The library is imported while Kafka starts.
         await asyncio.gather(asyncio.to_thread(importlib.import_module, "kafka.admin"), *after)
         began = time.monotonic()
-        created = await asyncio.to_thread(create_topics, self.loaded.settings.kafka)
+        kafka = self.loaded.settings.kafka
+        if self.loaded.settings.local.tls and not is_external("kafka", self.loaded):
+            own = LocalTls(self.layout, self.loaded.settings.security).service(ADMIN)
+            kafka = kafka.model_copy(update={"cert_file": str(own.certificate), "key_file": str(own.key)})
+            await asyncio.to_thread(apply_rights, kafka)
+        created = await asyncio.to_thread(create_topics, kafka)
         log.info("%d topics created in %.2f s", len(created), time.monotonic() - began)
 
     async def _stop_all(self) -> None:

@@ -131,10 +131,14 @@ class Archive:
         rows = [_checked("audit.events", audit_table.row, raw) for raw in records]
         if not rows:
             return 0
+        anchors = [anchor for raw in records if (anchor := audit_table.anchor_row(raw))]
         with self._session.transaction() as connection:
             cursor = connection.cursor()
             cursor.executemany(audit_table.INSERT, rows)
-            return max(cursor.rowcount, 0)
+            count = max(cursor.rowcount, 0)
+            if anchors:
+                cursor.executemany(audit_table.INSERT_ANCHOR, anchors)
+            return count
 
     def _put(self, put: Callable[[Connection], int]) -> int:
         for attempt in range(1, _ATTEMPTS + 1):
