@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from vitalgate.cli._context import Failure
 from vitalgate.config.settings import Settings
-from vitalgate.gateway.dynsec import DynsecError
+from vitalgate.gateway.access import AccessError
 from vitalgate.gateway.link import LinkDown
 from vitalgate.simulators.cast import Cast
 from vitalgate.storage.errors import StorageError
@@ -48,7 +48,7 @@ class SystemRegistry:
                         f"the registry change was not applied within {_APPLIED_WITHIN_S:g} s; does the registrar run?"
                         " `vitalgate status` shows it"
                     )
-        except (StorageError, LinkDown, DynsecError, enrolment.EnrolmentError) as error:
+        except (StorageError, LinkDown, AccessError, enrolment.EnrolmentError) as error:
             raise Failure(str(error)) from error
         return {told.device_id: told.password for told in done.devices}
 

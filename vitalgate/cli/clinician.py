@@ -39,14 +39,14 @@ def _person() -> str:
 
 @contextmanager
 def _failing() -> Iterator[None]:
-    from vitalgate.gateway.dynsec import DynsecError
+    from vitalgate.gateway.access import AccessError
     from vitalgate.gateway.link import LinkDown
     from vitalgate.storage.errors import StorageError
     from vitalgate.stream.enrolment import EnrolmentError
 
     try:
         yield
-    except (StorageError, LinkDown, DynsecError, EnrolmentError) as error:
+    except (StorageError, LinkDown, AccessError, EnrolmentError) as error:
         raise Failure(str(error)) from error
 
 

@@ -48,14 +48,14 @@ def person() -> str:
 @contextmanager
 def failing() -> Iterator[None]:
     """Faults of the registry and the broker as messages."""
-    from vitalgate.gateway.dynsec import DynsecError
+    from vitalgate.gateway.access import AccessError
     from vitalgate.gateway.link import LinkDown
     from vitalgate.storage.errors import StorageError
     from vitalgate.stream.enrolment import EnrolmentError
 
     try:
         yield
-    except (StorageError, LinkDown, DynsecError, EnrolmentError) as error:
+    except (StorageError, LinkDown, AccessError, EnrolmentError) as error:
         raise Failure(str(error)) from error
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from typing import Annotated, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -84,6 +85,15 @@ class MqttSettings(TlsSection):
 
     host: str = Field("127.0.0.1", description="Broker address.")
     port: int = Field(1883, description="Broker port.", ge=1, le=65535)
+    broker: Literal["mosquitto", "rabbitmq"] = Field(
+        "mosquitto", description="Which broker it is; docs/brokers.md says what each promises."
+    )
+    api_url: str = Field(
+        "", description="RabbitMQ's HTTP API (management plugin), such as http://127.0.0.1:15672; Mosquitto needs none."
+    )
+    vhost: str = Field(
+        "vitalgate", description="RabbitMQ's virtual host (its mqtt.vhost).", pattern=r"^[A-Za-z0-9_-]{1,40}$"
+    )
     external: bool = Field(False, description="True: the broker is yours; `up` starts none.")
     username: str = Field("vg-gateway", description="User name of the gateway and the notifier.")
     password_file: str = Field("", description="File holding that user's password (never on a command line).")
@@ -114,6 +124,16 @@ class MqttSettings(TlsSection):
     def hosts(self) -> list[str]:
         """The broker."""
         return [self.host]
+
+    @model_validator(mode="after")
+    def _api_not_in_the_clear(self) -> Self:
+        url = urlsplit(self.api_url)
+        if url.scheme == "http" and not is_loopback(url.hostname or "") and self.tls != CLEARTEXT:
+            raise ValueError(
+                f"api_url is {self.api_url}: the administrator's password would cross the network in the clear. Use "
+                f"https; or, on a network that you trust, set tls to {CLEARTEXT}"
+            )
+        return self
 
 
 class KafkaSettings(TlsSection):

@@ -19,6 +19,7 @@ import paho.mqtt.client as mqtt
 from vitalgate.config.broker_users import CLINICIAN_ROLE, DEVICE_ROLE
 from vitalgate.config.settings import MqttSettings
 from vitalgate.config.transport import context
+from vitalgate.gateway.access import AccessError
 from vitalgate.gateway.address import Address
 from vitalgate.gateway.link import open_link
 
@@ -31,8 +32,8 @@ _PAGE = 1000
 Command = dict[str, Any]
 
 
-class DynsecError(Exception):
-    """The broker refused a command or did not answer; the text says which and what to do."""
+class DynsecError(AccessError):
+    """The plugin refused a command or did not answer; the text says which and what to do."""
 
 
 class BrokerClient(NamedTuple):

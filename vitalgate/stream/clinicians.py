@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 
 from vitalgate.config.loading import read_secret
 from vitalgate.config.settings import Settings
-from vitalgate.gateway import clinicians, dynsec
-from vitalgate.gateway.credentials import hash_password, new_password
-from vitalgate.gateway.dynsec import Dynsec, DynsecError
+from vitalgate.gateway.access import Access, AccessError, Credential, open_access
+from vitalgate.gateway.credentials import new_password
 from vitalgate.gateway.link import LinkDown
 from vitalgate.storage.registry_clinicians import CareRegistry
 from vitalgate.stream.enrolment import APPLY_S, EnrolmentError
@@ -42,7 +41,7 @@ def add(settings: Settings, user: str, name: str, teams: Collection[str], *, who
         For a user name that cannot be, or when the broker refuses.
     StorageError
         When it is taken, a team cannot be, or the database is away.
-    LinkDown, DynsecError
+    LinkDown, AccessError
         When the broker is away; nothing has been added then.
     """
     if not _USER.fullmatch(user) or user.startswith(_RESERVED):
@@ -54,8 +53,9 @@ def add(settings: Settings, user: str, name: str, teams: Collection[str], *, who
         raise EnrolmentError(f"--name {name[:40]!r}: use at most {_NAME_MOST} printable characters")
     password = new_password()
     with _broker(settings) as broker, CareRegistry(settings.database, who=who) as registry:
-        change = registry.add_clinician(user, name, hash_password(password), teams)
-        _admit(broker, user, password, teams)
+        person = Credential(user, password, broker.hash_password(password))
+        change = registry.add_clinician(user, name, person.hashed, teams)
+        _admit(broker, person, teams)
         return Told(user, password, registry.wait_applied(change.outbox, APPLY_S))
 
 
@@ -63,37 +63,27 @@ def new_credentials(settings: Settings, user: str, *, who: str | None = None) ->
     """Give a clinician another password; their connections are cut. Raises as `add`."""
     password = new_password()
     with _broker(settings) as broker, CareRegistry(settings.database, who=who) as registry:
-        change = registry.set_clinician_credentials(user, hash_password(password))
-        _admit(broker, user, password, registry.clinicians(user)[0].teams)
+        person = Credential(user, password, broker.hash_password(password))
+        change = registry.set_clinician_credentials(user, person.hashed)
+        _admit(broker, person, registry.clinicians(user)[0].teams)
         return Told(user, password, registry.wait_applied(change.outbox, APPLY_S))
 
 
-def _broker(settings: Settings) -> Dynsec:
+def _broker(settings: Settings) -> Access:
     mqtt = settings.mqtt
     password = read_secret(mqtt.admin_password_file, "broker administrator's password (mqtt.admin_password_file)")
-    return Dynsec(mqtt, password)
+    return open_access(mqtt, password)
 
 
-def _admit(broker: Dynsec, user: str, password: str, teams: Collection[str]) -> None:
+def _admit(broker: Access, person: Credential, teams: Collection[str]) -> None:
     """Make the user on the broker; one that is there already (added anew) gets the new password."""
     try:
-        broker.ensure_roles()
-        commands = clinicians.rights(user, teams)
-        errors = [
-            error for command, error in zip(commands, broker.run(commands), strict=True)
-            if error and not clinicians.harmless(command, error)
-        ]  # fmt: skip
-        made = broker.run([clinicians.create(user, password)])[0]
-        if made is not None and "exists" in made:
-            errors += [
-                error for error in broker.run([dynsec.set_password(user, password), dynsec.enable(user)]) if error
-            ]
-        elif made is not None:
-            errors.append(made)
-    except (LinkDown, DynsecError) as error:
+        broker.prepare()
+        errors = broker.admit_clinician(person, teams)
+    except (LinkDown, AccessError) as error:
         errors = [str(error)]
     if errors:
         raise EnrolmentError(
-            f"{user}: registered, but the broker did not take the password ({errors[0]}); "
-            f"`vitalgate clinician password {user}` sets a new one"
+            f"{person.user}: registered, but the broker did not take the password ({errors[0]}); "
+            f"`vitalgate clinician password {person.user}` sets a new one"
         )

@@ -20,9 +20,8 @@ from vitalgate.config.loading import read_secret
 from vitalgate.config.settings import Settings
 from vitalgate.devices import catalogue
 from vitalgate.devices.catalogue import UnknownName
-from vitalgate.gateway import dynsec
-from vitalgate.gateway.credentials import hash_password, new_password
-from vitalgate.gateway.dynsec import Dynsec, DynsecError
+from vitalgate.gateway.access import Access, AccessError, Credential, open_access
+from vitalgate.gateway.credentials import new_password
 from vitalgate.gateway.link import LinkDown
 from vitalgate.storage.registry import NewDevice, Registry
 
@@ -109,56 +108,69 @@ def add(settings: Settings, wanted: Sequence[Wanted], *, apply_s: float = APPLY_
         When the broker is away; nothing has been added then.
     """
     check(wanted)
-    enrolled = [Enrolled(device.device_id, device.device_id, new_password()) for device in wanted]
-    new = [
-        NewDevice(
-            device.device_id,
-            device.kind,
-            hash_password(told.password),
-            device.patient,
-            device.serial,
-            device.firmware,
-            device.attributes,
-            device.since,
-        )
-        for device, told in zip(wanted, enrolled, strict=True)
-    ]
     with _broker(settings) as broker, Registry(settings.database, who=who) as registry:
+        _check_names(broker, wanted)
+        told = [_new(broker, device.device_id) for device in wanted]
+        new = [
+            NewDevice(
+                device.device_id,
+                device.kind,
+                one.hashed,
+                device.patient,
+                device.serial,
+                device.firmware,
+                device.attributes,
+                device.since,
+            )
+            for device, one in zip(wanted, told, strict=True)
+        ]
         change = registry.add_devices(new)
-        _admit(broker, enrolled)
-        return Outcome(enrolled, registry.wait_applied(change.outbox, apply_s))
+        _admit(broker, told)
+        return Outcome([_told(one) for one in told], registry.wait_applied(change.outbox, apply_s))
 
 
 def new_credentials(settings: Settings, device_id: str, *, who: str | None = None) -> Outcome:
     """Give a device another password; its connection is cut. Raises as `add`."""
-    told = Enrolled(device_id, device_id, new_password())
     with _broker(settings) as broker, Registry(settings.database, who=who) as registry:
-        change = registry.set_credentials(device_id, hash_password(told.password))
+        told = _new(broker, device_id)
+        change = registry.set_credentials(device_id, told.hashed)
         _admit(broker, [told])
-        return Outcome([told], registry.wait_applied(change.outbox, APPLY_S))
+        return Outcome([_told(told)], registry.wait_applied(change.outbox, APPLY_S))
+
+
+def _new(broker: Access, device: str) -> Credential:
+    password = new_password()
+    return Credential(device, password, broker.hash_password(password))
+
+
+def _told(one: Credential) -> Enrolled:
+    return Enrolled(one.user, one.user, one.password)
+
+
+def _check_names(broker: Access, wanted: Sequence[Wanted]) -> None:
+    for device in wanted:
+        try:
+            broker.check_name(device.device_id)
+        except ValueError as error:
+            raise EnrolmentError(f"device id {error}") from error
 
 
 @contextmanager
-def _broker(settings: Settings) -> Iterator[Dynsec]:
+def _broker(settings: Settings) -> Iterator[Access]:
     """An administrator's connection, made before anything is changed."""
     mqtt = settings.mqtt
     password = read_secret(mqtt.admin_password_file, "broker administrator's password (mqtt.admin_password_file)")
-    with Dynsec(mqtt, password) as broker:
-        broker.ensure_roles()
+    with open_access(mqtt, password) as broker:
+        broker.prepare()
         yield broker
 
 
-def _admit(broker: Dynsec, enrolled: Sequence[Enrolled]) -> None:
+def _admit(broker: Access, devices: Sequence[Credential]) -> None:
     """Make the users on the broker; one that is there already (a device added anew) gets the new password."""
-    names = ", ".join(told.device_id for told in enrolled[:3]) + (" …" if len(enrolled) > 3 else "")
+    names = ", ".join(told.user for told in devices[:3]) + (" …" if len(devices) > 3 else "")
     try:
-        errors = broker.run([dynsec.create(told.username, told.password) for told in enrolled])
-        again = [told for told, error in zip(enrolled, errors, strict=True) if error and "exists" in error]
-        errors = [error for error in errors if error and "exists" not in error]
-        commands = [dynsec.set_password(told.username, told.password) for told in again]
-        commands += [dynsec.enable(told.username) for told in again]
-        errors += [error for error in broker.run(commands) if error]
-    except (LinkDown, DynsecError) as error:
+        errors = broker.admit(devices)
+    except (LinkDown, AccessError) as error:
         errors = [str(error)]
     if errors:
         raise EnrolmentError(

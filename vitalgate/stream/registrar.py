@@ -19,14 +19,12 @@ from vitalgate.config.loading import read_secret
 from vitalgate.config.settings import Settings
 from vitalgate.config.topics import REGISTRY_CLINICIANS, REGISTRY_DEVICES, device_topic
 from vitalgate.config.transport import context
-from vitalgate.gateway import clinicians, dynsec
+from vitalgate.gateway.access import Access, AccessError, Device, Person, Reconciled, open_access
 from vitalgate.gateway.address import Address, backoff, service_client_id
 from vitalgate.gateway.broker_watch import BrokerWatch
 from vitalgate.gateway.confirmed import ConfirmedProducer, NotDelivered
-from vitalgate.gateway.dynsec import Dynsec, DynsecError
 from vitalgate.gateway.link import LinkDown
 from vitalgate.gateway.publisher import Outgoing, Publisher
-from vitalgate.gateway.reconcile import plan
 from vitalgate.gateway.tell_settings import settings_payload
 from vitalgate.gateway.ticks import Ticker
 from vitalgate.storage.connect import Connection, connect
@@ -45,7 +43,7 @@ BATCH = 500
 POLL_S = 1.0
 SETTINGS_S = 10.0
 #: Faults that pass: the same is tried again after a pause.
-TRANSIENT = (LinkDown, DynsecError, NotDelivered, StorageError)
+TRANSIENT = (LinkDown, AccessError, NotDelivered, StorageError)
 
 
 class Registrar:
@@ -113,9 +111,8 @@ class Registrar:
         with Registry(self._settings.database) as registry:
             registry.mark_applied([row])
 
-    def _broker(self) -> Dynsec:
-        mqtt = self._settings.mqtt
-        return Dynsec(mqtt, self._password, name="registrar")
+    def _broker(self) -> Access:
+        return open_access(self._settings.mqtt, self._password, name="registrar")
 
     def _late_tick(self) -> str | None:
         if self._ticker is None:
@@ -125,52 +122,29 @@ class Registrar:
 
     # --- start ------------------------------------------------------------------------------------------------------
 
-    def _reconcile(self, registry: CareRegistry, broker: Dynsec) -> None:
+    def _reconcile(self, registry: CareRegistry, broker: Access) -> None:
         """Have the broker let in whom the registry lets in, and the topics say what the registry says."""
-        broker.ensure_roles()
-        # In this order: whoever is added meanwhile is in the registry before the broker knows the user.
-        known = broker.clients()
-        devices = registry.devices()
-        todo = plan({device.device_id: device.state == "active" for device in devices}, known)
-        for command, error in zip(todo.commands, broker.run(todo.commands), strict=True):
-            if error is not None:
-                log.warning("the broker refused", extra={"command": command["command"], "detail": error})
-        if todo.commands:
-            log.info(
-                "broker reconciled with the registry",
-                extra={"disabled": len(todo.disabled), "removed": len(todo.removed), "commands": len(todo.commands)},
-            )
-        if todo.missing:
-            log.error(
-                "the broker does not know devices that the registry has, and their passwords are not stored: stop the "
-                "broker, run `vitalgate registrar restore FILE` on its dynamic security file, start it again",
-                extra={"devices": len(todo.missing), "first": todo.missing[:5]},
-            )
-        self._reconcile_clinicians(registry, broker, known)
-        if devices and not self._producer.ends(REGISTRY_DEVICES):
-            log.warning("the registry topics are empty: everything is sent again", extra={"devices": len(devices)})
+        broker.prepare()
+
+        def devices() -> list[Device]:
+            return [Device(one.device_id, one.state == "active", one.credential_hash) for one in registry.devices()]
+
+        def people() -> list[Person]:
+            found = registry.clinicians()
+            return [Person(one.clinician_id, one.state == "active", one.teams, one.credential_hash) for one in found]
+
+        _tell("devices", broker.reconcile_devices(devices), broker.remedy)
+        _tell("clinicians", broker.reconcile_clinicians(people), broker.remedy)
+        known = len(registry.devices())
+        if known and not self._producer.ends(REGISTRY_DEVICES):
+            log.warning("the registry topics are empty: everything is sent again", extra={"devices": known})
             self._published = 0
             # Nothing changes hands by it, so that no data is moved.
             registry.everything()
 
-    def _reconcile_clinicians(
-        self, registry: CareRegistry, broker: Dynsec, known: Mapping[str, dynsec.BrokerClient]
-    ) -> None:
-        people = {one.clinician_id: (one.state == "active", one.teams) for one in registry.clinicians()}
-        todo = clinicians.plan(people, known)
-        for command, error in zip(todo.commands, broker.run(todo.commands), strict=True):
-            if error is not None and not clinicians.harmless(command, error):
-                log.warning("the broker refused", extra={"command": command["command"], "detail": error})
-        if todo.missing:
-            log.error(
-                "the broker does not know clinicians that the registry has; `vitalgate registrar restore` puts them "
-                "back as it does devices, `vitalgate clinician password ID` gives each another password",
-                extra={"clinicians": len(todo.missing), "first": todo.missing[:5]},
-            )
-
     # --- running ----------------------------------------------------------------------------------------------------
 
-    def _follow(self, registry: Registry, broker: Dynsec) -> None:
+    def _follow(self, registry: Registry, broker: Access) -> None:
         with connect(self._settings.database, "registrar-listen", autocommit=True) as listener:
             listener.execute(f"LISTEN {CHANNEL}")
             while not self._stop.is_set():
@@ -185,7 +159,7 @@ class Registrar:
                 if len(todo) < BATCH:
                     _wait(listener)
 
-    def _apply(self, registry: Registry, broker: Dynsec, rows: Sequence[OutboxRow]) -> None:
+    def _apply(self, registry: Registry, broker: Access, rows: Sequence[OutboxRow]) -> None:
         """Broker first, so that a revoked device is cut even while Kafka is away."""
         before = registry.previous(rows)
         self._tell_broker(broker, rows, before)
@@ -207,29 +181,24 @@ class Registrar:
             extra={"count": len(rows), "moving": len(moves), "through": rows[-1].id},
         )
 
-    def _tell_broker(self, broker: Dynsec, rows: Sequence[OutboxRow], before: Mapping[int, Mapping[str, Any]]) -> None:
+    def _tell_broker(self, broker: Access, rows: Sequence[OutboxRow], before: Mapping[int, Mapping[str, Any]]) -> None:
         """Shut out who is revoked, let in again who was; a new device's user is made by whoever adds it."""
-        commands: dict[str, dynsec.Command] = {}
+        revoked: dict[str, bool] = {}
+        again: dict[str, Device] = {}
         for row in rows:
             if row.topic != REGISTRY_DEVICES.name:
                 continue
-            if orjson.loads(row.value)["state"] == "revoked":
-                commands[row.key] = dynsec.disable(row.key)
+            now = orjson.loads(row.value)
+            if now["state"] == "revoked":
+                revoked[row.key] = True
             elif before.get(row.id, {}).get("state") == "revoked":
-                commands[row.key] = dynsec.enable(row.key)
-        todo = list(commands.values())
-        for command, error in zip(todo, broker.run(todo), strict=True):
-            if error is not None and "not found" not in error.lower():
-                raise DynsecError(f"{command['command']} {command['username']}: {error}")
+                revoked[row.key] = False
+                again[row.key] = Device(row.key, True, now["credential_hash"])
+        broker.shut_out([key for key, out in revoked.items() if out])
+        broker.readmit([again[key] for key, out in revoked.items() if not out])
         latest = {row.key: row for row in rows if row.topic == REGISTRY_CLINICIANS.name}
-        todo = [
-            command
-            for row in latest.values()
-            for command in clinicians.change(orjson.loads(row.value), before.get(row.id, {}))
-        ]
-        for command, error in zip(todo, broker.run(todo), strict=True):
-            if error is not None and not clinicians.harmless(command, error):
-                raise DynsecError(f"{command['command']}: {error}")
+        for row in latest.values():
+            broker.change_clinician(orjson.loads(row.value), before.get(row.id, {}))
 
     def _say_all(self, registry: Registry) -> None:
         """After each connection: the broker may have lost what it retained."""
@@ -257,6 +226,25 @@ class Registrar:
         self._down.publish(messages)
         if not self._down.flush(SETTINGS_S):
             raise LinkDown(f"the broker did not acknowledge device settings within {SETTINGS_S:g} s")
+
+
+def _tell(what: str, done: Reconciled, remedy: str) -> None:
+    """What a reconciliation did, in the log."""
+    for refused in done.refused:
+        log.warning("the broker refused", extra={"what": what, "detail": refused})
+    if done.disabled or done.removed or done.restored:
+        log.info(
+            "broker reconciled with the registry",
+            extra={
+                "what": what, "disabled": len(done.disabled), "removed": len(done.removed),
+                "restored": len(done.restored), "changes": done.changes,
+            },
+        )  # fmt: skip
+    if done.missing:
+        log.error(
+            f"the broker does not know {what} that the registry has: {remedy}",
+            extra={"count": len(done.missing), "first": done.missing[:5]},
+        )
 
 
 def _settings_message(device: str, revision: int, settings: Mapping[str, Any] | None) -> Outgoing:
