@@ -13,15 +13,38 @@ Schema = dict[str, Any]
 _DEVICE = {"device": "Device id; the MQTT user name."}
 _TEAM = {"team": "Care team."}
 _ALERT = {**_TEAM, "patient": "Opaque patient id.", "alert": "Alert id."}
-#: Key, address, what Vitalgate does with it, description, parameters.
-_MQTT: tuple[tuple[str, str, str, str, dict[str, str]], ...] = (
-    ("deviceReadings", "v1/devices/{device}/readings", "receive", "What a device measured; docs/mqtt.md.", _DEVICE),
-    ("deviceWaveforms", "v1/devices/{device}/waveforms", "receive", "Blocks of samples; docs/mqtt.md.", _DEVICE),
-    ("deviceStatus", "v1/devices/{device}/status", "receive", "Birth and last will.", _DEVICE),
-    ("deviceReceipts", "v1/devices/{device}/receipts", "send", "What of the device's messages is kept.", _DEVICE),
-    ("alertState", "v1/alerts/{team}/{patient}/{alert}", "send", "One alert, retained while it is open.", _ALERT),
-    ("alertEvents", "v1/alerts/{team}/events", "send", "Every alert event of a team.", _TEAM),
-)
+#: Key, address, what Vitalgate does with it, description, parameters, schema; whether CBOR is taken too, whether the
+#: broker retains it.
+_MQTT: tuple[tuple[str, str, str, str, dict[str, str], str, bool, bool], ...] = (
+    (
+        "fromDeviceReadings", "v1/devices/{device}/readings", "receive", "What a device measured; docs/mqtt.md.",
+        _DEVICE, "mqtt.readings", True, False,
+    ),
+    (
+        "fromDeviceWaveforms", "v1/devices/{device}/waveforms", "receive", "Blocks of samples; docs/mqtt.md.",
+        _DEVICE, "mqtt.waveforms", True, False,
+    ),
+    (
+        "deviceStatus", "v1/devices/{device}/status", "receive", "Birth and last will.",
+        _DEVICE, "mqtt.status", True, False,
+    ),
+    (
+        "deviceReceipts", "v1/devices/{device}/receipts", "send", "What of the device's messages is kept.",
+        _DEVICE, "mqtt.receipts", False, False,
+    ),
+    (
+        "deviceDown", "v1/devices/{device}/down", "send", "The time, and the device's settings (these retained).",
+        _DEVICE, "mqtt.down", False, True,
+    ),
+    (
+        "alertState", "v1/alerts/{team}/{patient}/{alert}", "send", "One alert, retained while it is open.",
+        _ALERT, topics.ALERTS.name, False, True,
+    ),
+    (
+        "alertEvents", "v1/alerts/{team}/events", "send", "Every alert event of a team.",
+        _TEAM, topics.ALERTS.name, False, False,
+    ),
+)  # fmt: skip
 
 
 def _camel(name: str) -> str:
@@ -29,17 +52,16 @@ def _camel(name: str) -> str:
     return head + "".join(part.capitalize() for part in rest)
 
 
-def document(schemas: dict[str, Schema], kafka_topics: tuple[Topic, ...], alert_schema: str) -> Schema:
+def document(schemas: dict[str, Schema], kafka_topics: tuple[Topic, ...]) -> Schema:
     """Build the document.
 
     Parameters
     ----------
     schemas
-        JSON Schema of each public topic, by base topic name; files of the same names lie beside the document.
+        JSON Schema of each public topic, and of each MQTT message, by name; files of the same names lie beside the
+        document.
     kafka_topics
         Public topics, in the order they are to appear.
-    alert_schema
-        Name of the schema that alert messages on MQTT share with Kafka.
 
     Returns
     -------
@@ -74,14 +96,14 @@ def document(schemas: dict[str, Schema], kafka_topics: tuple[Topic, ...], alert_
             "channel": {"$ref": f"#/channels/{key}"},
             "description": f"Keyed by {topic.key}; the order of one key holds. A repeat has the same message_id.",
         }
-    for key, address, action, what, parameters in _MQTT:
-        message: Schema = {"name": key, "contentType": "application/json"}
-        if key.startswith("alert"):
-            message["payload"] = {"$ref": f"./{alert_schema}.schema.json"}
-        elif key == "deviceReceipts":
-            message["payload"] = {"$ref": "#/components/schemas/receipt"}
-        else:
-            message["description"] = "JSON or CBOR (RFC 8949) of the same shape."
+    for key, address, action, what, parameters, schema, cbor, retained in _MQTT:
+        message: Schema = {
+            "name": key,
+            "contentType": "application/json",
+            "payload": {"$ref": f"./{schema}.schema.json"},
+        }
+        if cbor:
+            message["description"] = "JSON, or CBOR (RFC 8949) of the same shape."
         channels[key] = {
             "address": address,
             "description": what,
@@ -92,9 +114,10 @@ def document(schemas: dict[str, Schema], kafka_topics: tuple[Topic, ...], alert_
         operations[f"{action}_{key}"] = {
             "action": action,
             "channel": {"$ref": f"#/channels/{key}"},
-            "bindings": {"mqtt": {"qos": 1, "retain": key == "alertState"}},
+            "bindings": {"mqtt": {"qos": 1, "retain": retained}},
         }
-    missing = [topic.name for topic in kafka_topics if topic.name not in schemas]
+    wanted = [topic.name for topic in kafka_topics] + [schema for *_, schema, _, _ in _MQTT]
+    missing = [name for name in dict.fromkeys(wanted) if name not in schemas]
     if missing:
         raise ValueError(f"no schema for {', '.join(missing)}; add its model to vitalgate/schemas/models.py")
     return {
@@ -124,26 +147,6 @@ def document(schemas: dict[str, Schema], kafka_topics: tuple[Topic, ...], alert_
                             "description": "Trace id, 32 hex digits; the same through the whole path.",
                         },
                         "message_id": {"type": "string", "description": "Content identity: a repeat has the same id."},
-                    },
-                },
-                "receipt": {
-                    "type": "object",
-                    "required": ["epoch", "kept_through"],
-                    "properties": {
-                        "epoch": {"type": "string"},
-                        "kept_through": {"type": "integer", "description": "Every number up to here is kept."},
-                        "beyond": {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}},
-                        "rejected": {
-                            "type": "array",
-                            "items": {
-                                "type": "object",
-                                "properties": {
-                                    "seq": {"type": "integer"},
-                                    "reason": {"type": "string"},
-                                    "detail": {"type": "string"},
-                                },
-                            },
-                        },
                     },
                 },
             }

@@ -1,12 +1,15 @@
-"""The files of ``schemas/``: one JSON Schema a public topic and ``asyncapi.json``; written, compared, released."""
+"""The files of ``schemas/``: a JSON Schema of each public topic and of each message between device and Vitalgate, and
+``asyncapi.json``; written, compared, released.
+"""
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
 
-from vitalgate.config import topics
+from vitalgate.schemas import mqtt
 from vitalgate.schemas.asyncapi import document, public_topics
 from vitalgate.schemas.compatibility import breaking_changes
 from vitalgate.schemas.models import MODELS
@@ -20,18 +23,18 @@ def generate() -> dict[str, Schema]:
     """Every file by its name, as JSON documents."""
     schemas: dict[str, Schema] = {}
     for topic in public_topics():
-        model = MODELS[topic.name]
-        schema = model.model_json_schema(by_alias=True, mode="serialization")
-        schemas[topic.name] = {
-            "$schema": "https://json-schema.org/draft/2020-12/schema",
-            "$id": f"urn:vitalgate:schema:{topic.name}:1",
-            **schema,
-            "title": topic.name,
-            "description": topic.what,
-        }
+        schema = MODELS[topic.name].model_json_schema(by_alias=True, mode="serialization")
+        schemas[topic.name] = _headed(topic.name, topic.what, schema)
+    for name, model in mqtt.MODELS.items():
+        schemas[name] = _headed(name, inspect.getdoc(model) or "", model.model_json_schema(mode="validation"))
     files = {f"{name}.schema.json": schema for name, schema in schemas.items()}
-    files["asyncapi.json"] = document(schemas, public_topics(), topics.ALERTS.name)
+    files["asyncapi.json"] = document(schemas, public_topics())
     return files
+
+
+def _headed(name: str, what: str, schema: Schema) -> Schema:
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"urn:vitalgate:schema:{name}:1"}
+    return {**head, **schema, "title": name, "description": what}
 
 
 def _text(document: Schema) -> str:

@@ -9,6 +9,7 @@ from vitalgate.alerts.roster import Cohort, Roster
 from vitalgate.audit.events import AuditRecord
 from vitalgate.config import topics
 from vitalgate.devices import public
+from vitalgate.handover.delivery import AlertDelivery
 
 #: By base topic name; a public topic without an entry fails `vitalgate schema check`.
 MODELS: dict[str, type[BaseModel]] = {
@@ -19,6 +20,7 @@ MODELS: dict[str, type[BaseModel]] = {
     topics.FEATURES.name: public.PatientFeature,
     topics.ALERTS.name: AlertEvent,
     topics.ALERT_STATE.name: AlertEvent,
+    topics.ALERT_DELIVERIES.name: AlertDelivery,
     topics.AUDIT.name: AuditRecord,
     topics.REGISTRY_DEVICES.name: public.Device,
     topics.REGISTRY_ASSIGNMENTS.name: public.DeviceAssignments,
