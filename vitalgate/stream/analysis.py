@@ -101,7 +101,7 @@ class Analysis(Worker):
             for record in chunk:
                 document = orjson.loads(record.value or b"null")
                 if document and _ours(document, detector.NAME, detector.VERSION):
-                    self.core.restore(*read_beats(document), partition)
+                    self.core.restore(*read_beats(document), partition, document["revision"])
         async for chunk in lookback.read(kafka, topics.FEATURES, partition, since_ms=since):
             for record in chunk:
                 document = orjson.loads(record.value or b"null")

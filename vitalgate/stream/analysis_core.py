@@ -124,8 +124,9 @@ class AnalysisCore:
         self._fresh[key] = None
 
     def restore(
-        self, key: Key, number: int, block: Block, digest: tuple[object, ...], start_us: int, partition: int
-    ) -> None:
+        self, key: Key, number: int, block: Block, digest: tuple[object, ...], start_us: int, partition: int,
+        revision: int = 0,
+    ) -> None:  # fmt: skip
         """Take over a block as it was published before a restart: it is not worked out again unless a packet asks."""
         state = self._states.get(key)
         if state is None:
@@ -135,6 +136,7 @@ class AnalysisCore:
         state.blocks[number] = block
         state.anchors[number] = start_us
         state.published[number] = digest
+        state.given[number] = max(revision, state.given.get(number, 0))
         state.due.discard(number)
 
     def restore_feature(self, feature: FeatureResult) -> None:
@@ -142,6 +144,7 @@ class AnalysisCore:
         state = self._states.get(feature.key)
         if state is not None:
             state.features[feature.identity] = feature
+            state.given[feature.identity] = max(feature.revision, state.given.get(feature.identity, 0))
             if feature.name == atrial.VERDICT and not feature.withdrawn:
                 verdict = atrial.Verdict(feature.value == 1.0, feature.value is None)
                 state.verdicts[block_of(feature.first_sample, feature.key.fs)] = verdict
@@ -252,7 +255,7 @@ class AnalysisCore:
             if known == result.digest or (known is None and not block.present and number not in state.forced):
                 continue
             state.published[number] = result.digest
-            results.append(result)
+            results.append(replace(result, revision=state.rising(number, result.revision)))
         state.forced.difference_update(own.job.blocks)
         return results
 

@@ -67,6 +67,8 @@ class State:
         Blocks that are not final yet, by the samples that there were when they were last looked at.
     live_high
         How far the samples went then.
+    given
+        Newest revision given of each feature (by identity) and block (by number), also of those taken back.
     """
 
     line: Line
@@ -83,6 +85,7 @@ class State:
     live: dict[int, Block] = field(default_factory=dict)
     live_high: int = 0
     idle: bool = False
+    given: dict[tuple[str, int] | int, int] = field(default_factory=dict)
 
     @property
     def key(self) -> Key:
@@ -160,9 +163,22 @@ class State:
             self.due = {block for block in self.due if block >= 0}
         return touched
 
+    def rising(self, what: tuple[str, int] | int, revision: int) -> int:
+        """The revision under which something is given out now: this one, unless that or a higher one was given.
+
+        A recording that goes quiet, or older samples that are there at last, change results without a further packet
+        that would raise the revision; and of two results of one revision whoever reads them keeps the first.
+        """
+        self.given[what] = max(revision, self.given.get(what, -1) + 1)
+        return self.given[what]
+
     def differing(self, fresh: Mapping[tuple[str, int], FeatureResult]) -> list[FeatureResult]:
         """Of these features the ones that are not as they were; they are taken over."""
-        changed = [f for f in fresh.values() if self.features.get(f.identity) != f]
+        changed = [
+            replace(f, revision=self.rising(f.identity, f.revision))
+            for f in fresh.values()
+            if self.features.get(f.identity) != f
+        ]
         self.features.update({feature.identity: feature for feature in changed})
         return changed
 
@@ -192,7 +208,7 @@ class State:
         ]
         for feature in gone:
             del self.features[feature.identity]
-        return [feature.withdraw(revision) for feature in gone]
+        return [feature.withdraw(self.rising(feature.identity, revision)) for feature in gone]
 
     def forget(self) -> None:
         """Drop what nothing that comes next hangs on."""
@@ -214,6 +230,8 @@ class State:
         edge = start_of(newest - KEEP_BLOCKS, fs)
         for identity in [identity for identity in self.features if identity[1] < edge]:
             del self.features[identity]
+        for what in [w for w in self.given if (w < newest - KEEP_BLOCKS if isinstance(w, int) else w[1] < edge)]:
+            del self.given[what]
 
 
 def depending(first: int, stop: int, fs: float) -> range:
