@@ -33,7 +33,7 @@ class Managed(NamedTuple):
         return told["device_id"], told["password"]
 
     def configure(self, device: str, *arguments: str) -> dict[str, Any]:
-        return dict(self.edge.command("device", "configure", device, *arguments, "--json"))
+        return dict(self.edge.command("device", "configure", device, *arguments, "--undeclared", "--json"))
 
 
 @pytest.fixture(scope="module")
@@ -70,22 +70,24 @@ def test_settings_are_retained_for_the_device_and_every_change_is_told_and_audit
         until(live, 10, "what is retained")
         again = managed.configure(device, "interval_s=30")
         assert (again["changed"], again["revision"]) == (False, 1)
-        edge.command("device", "--as", "Anna Berg", "configure", device, "quiet=true", "--unset", "code", "--json")
+        edge.command(
+            "device", "--as", "Anna Berg", "configure", device, "respiration=true", "--unset", "code", "--json"
+        )
         until(lambda: len(live()) == 2, 10, "the change")
         assert [retained for _, retained, _ in live()] == [True, False]
         told = [json.loads(text) for _, _, text in live()]
     assert told == [
         {"type": "settings", "revision": 1, "settings": first["settings"]},
-        {"type": "settings", "revision": 2, "settings": {"interval_s": 30, "leads": "I,II", "quiet": True}},
+        {"type": "settings", "revision": 2, "settings": {"interval_s": 30, "leads": "I,II", "respiration": True}},
     ]
-    assert "quiet = true" in edge.command("device", "show", device)
+    assert "respiration = true" in edge.command("device", "show", device)
     events = [json.loads(value) for _, _, value, _ in edge.records(topics.AUDIT_INBOX)]
     mine = list({event["event_id"]: event for event in events if event["entity_id"] == device}.values())
     assert [(event["action"], event["who"] == "user:Anna Berg") for event in mine] == [
         ("device.added", False), ("device.configured", False), ("device.configured", True),
     ]  # fmt: skip
     assert all(event["who"].startswith("user:") for event in mine)
-    assert mine[-1]["detail"]["set"] == {"quiet": True}
+    assert mine[-1]["detail"]["set"] == {"respiration": True}
     assert mine[-1]["detail"]["unset"] == ["code"]
 
 
@@ -97,7 +99,7 @@ def test_what_the_broker_lost_and_what_was_changed_meanwhile_is_said_again(manag
     managed.registrar.pop().kill()
     assert edge.pub(speaker, down(one), "", "-r").returncode == 0
     with Registry(edge.settings.database) as registry:
-        registry.configure(two, {"b": 2})
+        registry.configure(two, {"b": 2}, undeclared=True)
     managed.registrar.append(edge.run("registrar").ready())
     assert said(edge, one, one_s) == [(True, {"type": "settings", "revision": 1, "settings": {"a": 1}})]
     assert said(edge, two, two_s) == [(True, {"type": "settings", "revision": 1, "settings": {"b": 2}})]
@@ -126,6 +128,22 @@ def test_a_revoked_device_leaves_nothing_and_comes_back_without_settings(managed
         assert [text for _, _, text in got()] == ['{"last": 1}']
 
 
+def test_a_kind_takes_what_it_declares(managed: Managed) -> None:
+    device, _ = managed.add("f", "pulse-oximeter")
+    for argument, words in (
+        ("interval_s=0", "interval_s is 0; it takes a whole number from 1 to 3600 s"),
+        ("interval_s=1.5", "a whole number"),
+        ("averaging_s=5", "one of 4, 8, 16"),
+        ("quiet=1", "true or false"),
+        ("intervals_s=5", "did you mean 'interval_s'"),
+        ("colour=red", "it has interval_s, averaging_s, pleth, quiet"),
+    ):
+        done = managed.edge.try_command("device", "configure", device, argument)
+        assert (done.exit_code, words in done.stderr) == (1, True), done.stderr
+    told = managed.edge.command("device", "configure", device, "interval_s=10", "quiet=false", "--json")
+    assert told["settings"] == {"interval_s": 10, "quiet": False}
+
+
 def test_wrong_settings_say_what_is_wrong(managed: Managed) -> None:
     device, _ = managed.add("e")
     for arguments, words in (
@@ -142,7 +160,7 @@ def test_wrong_settings_say_what_is_wrong(managed: Managed) -> None:
         (tuple(f"k{n}={n}" for n in range(65)), "may have 64"),
         (tuple(f"k{n}={'x' * 200}" for n in range(60)), "8192 bytes"),
     ):
-        done = managed.edge.try_command("device", "configure", device, *arguments)
+        done = managed.edge.try_command("device", "configure", device, "--undeclared", *arguments)
         assert done.exit_code in (1, 2)
         assert words in done.stderr, (arguments, done.stderr)
 

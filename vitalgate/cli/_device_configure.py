@@ -13,13 +13,15 @@ from vitalgate.cli._context import Misuse, json_option, print_json, settings
 @click.argument("device_id", metavar="ID")
 @click.argument("pairs", metavar="KEY=VALUE...", nargs=-1)
 @click.option("--unset", metavar="KEY", multiple=True, help="Take a setting away; may be given several times.")
+@click.option("--undeclared", is_flag=True, help="Also names and values that the device's kind does not declare.")
 @json_option
-def configure(device_id: str, pairs: tuple[str, ...], unset: tuple[str, ...], as_json: bool) -> None:
+def configure(device_id: str, pairs: tuple[str, ...], unset: tuple[str, ...], undeclared: bool, as_json: bool) -> None:
     """Set what a device is to do; it finds its settings, retained, on v1/devices/ID/down.
 
     A VALUE that reads as a number, true or false is one; everything else is a text, and so is what stands in double
-    quotes: interval_s=30 leads=I,II quiet=true code='"007"'. Which keys mean something is the device's affair; it
-    passes over others.
+    quotes: interval_s=30 quiet=true remind_at=08:00,20:00 code='"007"'. Each kind declares its keys and what they take
+    (`vitalgate device kinds --json`, docs/kinds.md); a maker's own need --undeclared. A device passes over what it does
+    not know.
     """
     from vitalgate.cli.device import LATER, failing, person
     from vitalgate.storage.registry import Registry
@@ -31,7 +33,7 @@ def configure(device_id: str, pairs: tuple[str, ...], unset: tuple[str, ...], as
     if not wanted and not unset:
         raise Misuse("name what to set, KEY=VALUE, or --unset KEY; `vitalgate device show ID` prints what is set")
     with failing(), Registry(settings().settings.database, who=person()) as registry:
-        change = registry.configure(device_id, wanted, unset)
+        change = registry.configure(device_id, wanted, unset, undeclared=undeclared)
         applied = registry.wait_applied(change.outbox, APPLY_S)
         found = registry.settings(device_id)
     now = dict(found[0].settings) if found else {}

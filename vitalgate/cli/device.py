@@ -74,6 +74,7 @@ def kinds(as_json: bool) -> None:
             "title": kind.title,
             "metrics": sorted(kind.metrics),
             "channels": sorted(kind.channels),
+            "settings": {name: one.model_dump(exclude_defaults=True) for name, one in kind.settings.items()},
         }
         for kind in catalogue.load().kinds.values()
     ]
@@ -84,6 +85,8 @@ def kinds(as_json: bool) -> None:
         click.echo(f"{row['kind']:<18} {row['title']}")
         measures = [*row["metrics"], *(f"waveform {name}" for name in row["channels"])]
         click.echo(click.wrap_text(", ".join(measures), 100, " " * 19, " " * 19))
+        if row["settings"]:
+            click.echo(click.wrap_text(f"settings {', '.join(row['settings'])}", 100, " " * 19, " " * 19))
 
 
 @command.command()

@@ -29,6 +29,7 @@ from vitalgate.devices.catalogue_files import (
     SiteFile,
     VocabularyFile,
 )
+from vitalgate.devices.kind_settings import Setting
 from vitalgate.devices.units import Unit, mdc_number, quantities, rational
 
 HERE = Path(__file__).parent
@@ -138,6 +139,8 @@ class Kind:
     ordered: tuple[Order, ...]
     mdc_profiles: tuple[MdcCode, ...]
     snomed: str | None
+    settings: dict[str, Setting]
+    """What a device of this kind can be set to over its `down` topic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +316,7 @@ def _kind(path: Path, shared: Mapping[str, Metric], words: VocabularyFile) -> Ki
     return Kind(
         file.kind, file.title, file.description, metrics, channels,
         tuple(Order(tuple(order.metrics), order.strict) for order in file.ordered),
-        tuple(file.mdc_profiles), file.snomed,
+        tuple(file.mdc_profiles), file.snomed, file.settings,
     )  # fmt: skip
 
 

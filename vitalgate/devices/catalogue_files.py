@@ -8,6 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from vitalgate.devices.kind_settings import Setting
 from vitalgate.devices.units import UnitError, mdc_number, quantities, rational
 
 METRIC_NAME = re.compile(r"^[a-z][a-z0-9_]*(\.[a-z0-9_]+)*$")
@@ -63,6 +64,7 @@ Mdc = Annotated[str, AfterValidator(_mdc)]
 QuantityName = Annotated[str, AfterValidator(_quantity)]
 Rate = Annotated[str, AfterValidator(_rate)]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$")]
+SettingName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,63}$")]
 Local = Annotated[str, Field(pattern=r"^vitalgate:[A-Za-z0-9/._-]+$")]
 
 
@@ -213,6 +215,7 @@ class KindFile(_File):
     metrics: list[KindMetricFile] = []
     channels: list[ChannelFile] = []
     ordered: list[OrderFile] = []
+    settings: dict[SettingName, Setting] = Field({}, description="What `vitalgate device configure` may set.")
     define: dict[str, MetricFile] = Field({}, description="Metrics that only this kind has.")
 
 

@@ -50,7 +50,8 @@ def kinds(of: Catalogue | None = None) -> str:
         "Units are UCUM; the first is the canonical one, in which values are stored and limits are given. Outside",
         "*plausible* a value is refused (`out_of_range`); *unusual* ones are kept and flagged. Codes: LOINC, and",
         "ISO/IEEE 11073-10101 (MDC) as partition::term; where neither is known there is a local code and none is",
-        "invented. A new kind is one file in `vitalgate/devices/kinds/`.",
+        "invented. Settings are what `vitalgate device configure` may set; a device passes over those that it does not",
+        "have. A new kind is one file in `vitalgate/devices/kinds/`.",
     ]
     for kind in of.kinds.values():
         lines += ["", f"## {kind.name}", "", f"{kind.title}. {kind.description}", *_profiles(kind), ""]
@@ -66,6 +67,8 @@ def kinds(of: Catalogue | None = None) -> str:
             f"\nOf one measurement: {' < '.join(order.metrics) if order.strict else ' ≤ '.join(order.metrics)}."
             for order in kind.ordered
         ]
+        lines += ["", "| setting | meaning | takes |", "|---|---|---|"] if kind.settings else []
+        lines += [f"| `{name}` | {one.title} | {one.takes()} |" for name, one in kind.settings.items()]
     lines += ["", "## Coded values", ""]
     alike: dict[str, list[str]] = {}
     for metric in of.metrics.values():

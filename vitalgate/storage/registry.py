@@ -204,15 +204,22 @@ class Registry:
                 raise StorageError(f"no active device {device_id!r}; `vitalgate device list` shows those there are")
             return Change(outbox.tell_device(connection, device_id, self._schema))
 
-    def configure(self, device_id: str, wanted: Mapping[str, Value], unset: Collection[str] = ()) -> Change:
-        """Set and unset settings of an active device; nothing happens when they are so already."""
+    def configure(
+        self, device_id: str, wanted: Mapping[str, Value], unset: Collection[str] = (), *, undeclared: bool = False
+    ) -> Change:
+        """Set and unset settings of an active device; nothing happens when they are so already.
+
+        Names and values must be those that its kind declares, or with ``undeclared`` any.
+        """
         with self._change() as connection:
-            state = connection.execute("SELECT state FROM devices WHERE device_id = %s", (device_id,)).fetchone()
-            if state != ("active",):
+            row = connection.execute("SELECT state, kind FROM devices WHERE device_id = %s", (device_id,)).fetchone()
+            if row is None or row[0] != "active":
                 raise StorageError(f"no active device {device_id!r}; `vitalgate device list` shows those there are")
             found = registry_settings.read(connection, device_id)
             before = found[0].settings if found else {}
             after = registry_settings.changed(before, wanted, unset)
+            if not undeclared:
+                registry_settings.declared(row[1], wanted)
             if orjson.dumps(after, option=orjson.OPT_SORT_KEYS) == orjson.dumps(before, option=orjson.OPT_SORT_KEYS):
                 return Change(None)
             registry_settings.write(connection, device_id, after)

@@ -8,10 +8,11 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from vitalgate.devices import catalogue, kind_settings
+from vitalgate.devices.kind_settings import Value
 from vitalgate.storage.connect import Connection
 from vitalgate.storage.errors import StorageError
 
-Value = str | int | float | bool
 KEYS_MOST = 64
 TEXT_MOST = 256
 BYTES_MOST = 8192
@@ -54,6 +55,15 @@ def changed(before: Mapping[str, Value], wanted: Mapping[str, Value], unset: Col
             "--unset some"
         )
     return after
+
+
+def declared(kind: str, wanted: Mapping[str, Value]) -> None:
+    """Raises StorageError for a name that this kind of device does not declare, or a value that it does not take."""
+    found = catalogue.load().kinds.get(kind)
+    try:
+        kind_settings.check(kind, found.settings if found else {}, wanted)
+    except kind_settings.SettingRefused as refused:
+        raise StorageError(f"{refused} (--undeclared sets what the catalogue does not know)") from refused
 
 
 def _check(key: str, value: Value) -> None:
