@@ -100,12 +100,16 @@ REGISTRY_ROSTERS = Topic(
 REGISTRY_COHORTS = Topic(
     "registry.cohorts", "cohort", "Alert limits of groups of patients.", compacted=True, partitions=1
 )
+LOG_BASES = Topic(
+    "log.bases", "topic/partition", "Where the numbering of a log goes on that began anew in another Kafka.",
+    "internal", compacted=True, partitions=1,
+)  # fmt: skip
 
 ALL: tuple[Topic, ...] = (
     RAW, SEQUENCES, VALIDATED, INPUTS, READINGS, WAVEFORMS, DEADLETTER, BEATS, FEATURES, ALERTS, ALERT_STATE,
     ALERT_MEMORY, ALERT_COMMANDS, ALERT_REPLIES, TICKS, AUDIT_INBOX, AUDIT, REGISTRY_DEVICES, REGISTRY_ASSIGNMENTS,
     REGISTRY_PATIENTS, REGISTRY_CLINICIANS, REGISTRY_ROSTERS, REGISTRY_COHORTS,
-    SETASIDE,
+    SETASIDE, LOG_BASES,
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from vitalgate.devices.records import DeviceSequences, decode_sequences
 from vitalgate.devices.sequences import gaps
 from vitalgate.storage.errors import StorageError
 from vitalgate.storage.ledger import Ledger
+from vitalgate.storage.log_base import Bases, read_bases
 
 TIMEOUT_S = 10.0
 
@@ -34,7 +35,7 @@ def complete(ledger: Ledger, kafka: KafkaSettings) -> Ledger:
         }
     )  # fmt: skip
     try:
-        ledger.in_flight = _beyond(consumer, full(RAW, kafka), ledger.high_water.get(full(RAW, kafka), {}))
+        ledger.in_flight = _beyond(consumer, kafka, ledger.high_water.get(full(RAW, kafka), {}), read_bases(kafka))
         ledger.gaps = open_gaps(_newest(consumer, full(SEQUENCES, kafka)).values())
     except KafkaException as error:
         raise StorageError(f"Kafka at {kafka.bootstrap} (kafka.bootstrap) does not answer: {error}") from error
@@ -64,12 +65,13 @@ def _partitions(consumer: Consumer, topic: str) -> list[int]:
     return [] if found.error is not None else sorted(found.partitions)
 
 
-def _beyond(consumer: Consumer, topic: str, applied: Mapping[int, int]) -> int:
+def _beyond(consumer: Consumer, kafka: KafkaSettings, applied: Mapping[int, int], bases: Bases) -> int:
     """Records beyond the high-water marks."""
+    topic = full(RAW, kafka)
     total = 0
     for partition in _partitions(consumer, topic):
         low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=TIMEOUT_S)
-        total += max(0, high - max(low, applied.get(partition, -1) + 1))
+        total += max(0, high - max(low, applied.get(partition, -1) + 1 - bases.of(RAW, partition)))
     return total
 
 

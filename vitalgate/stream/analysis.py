@@ -30,6 +30,7 @@ from vitalgate.stream.analysis_windows import LONGEST
 from vitalgate.stream.errors import TransientError
 from vitalgate.stream.groups import group
 from vitalgate.stream.headers import Headers, headers
+from vitalgate.stream.numbering import bases_of
 from vitalgate.stream.recorded import Ends, Recorded
 from vitalgate.stream.registry_view import RegistryView
 from vitalgate.stream.worker import Context, Record, Worker
@@ -63,6 +64,7 @@ class Analysis(Worker):
         self.registry = getattr(self, "registry", None) or RegistryView(context.settings.kafka)
         await self.registry.ready()
         self.history = History(context.settings.database, self.registry)
+        self.bases = await bases_of(context.settings.kafka)
         self.recorded = Recorded(context.settings)
         self.core = AnalysisCore()
         self.partial: dict[int, bool] = {}
@@ -134,7 +136,8 @@ class Analysis(Worker):
         if not found.message.waveforms:
             return
         self.core.take(
-            found.patient, found.message, op=found.op, partition=record.partition, offset=record.offset,
+            found.patient, found.message, op=found.op, partition=record.partition,
+            offset=record.offset + self.bases.of(topics.INPUTS, record.partition),
             partial=self.partial.get(record.partition, True), now_us=time.time_ns() // 1000,
             again=found.cause == "reprocess",
         )  # fmt: skip

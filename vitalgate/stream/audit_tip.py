@@ -27,12 +27,17 @@ def read_record(value: bytes | None) -> Link:
     return found if isinstance(found, dict) else {}
 
 
-async def read_tip(kafka: KafkaSettings) -> tuple[Tip, Link | None, bool]:
+async def read_tip(kafka: KafkaSettings, base: int = 0) -> tuple[Tip, Link | None, bool]:
     """The end of the chain, its link, and whether a checkpoint signs that.
 
     A link counts when its content gives its hash and it is what its inbox record makes; the newest one that does is the
     end. What does not count was not written by the auditor: it is left where it is, and `vitalgate audit verify` names
     it.
+
+    Parameters
+    ----------
+    base
+        What is added to the offsets of audit.inbox (storage.log_base).
 
     Raises
     ------
@@ -41,7 +46,7 @@ async def read_tip(kafka: KafkaSettings) -> tuple[Tip, Link | None, bool]:
     """
     reach = _TAIL
     end = await lookback.end_offset(kafka, topics.AUDIT, 0)
-    inbox_end = await lookback.end_offset(kafka, topics.AUDIT_INBOX, 0)
+    inbox_end = base + await lookback.end_offset(kafka, topics.AUDIT_INBOX, 0)
     while True:
         start = max(0, end - reach)
         links: dict[int, Link] = {}
@@ -54,7 +59,7 @@ async def read_tip(kafka: KafkaSettings) -> tuple[Tip, Link | None, bool]:
                 elif is_link(link) and link["inbox_offset"] < inbox_end and own_hash(link) == link["hash"]:
                     links.setdefault(link["n"], link)
         for n in sorted(links, reverse=True):
-            if await _is_ours(kafka, links[n], links.get(n - 1)):
+            if await _is_ours(kafka, base, links[n], links.get(n - 1)):
                 return tip_of(links[n]), links[n], n in signed
             log.error("a record on audit.events was not written by the auditor", extra={"n": n})
         if start == 0:
@@ -62,10 +67,12 @@ async def read_tip(kafka: KafkaSettings) -> tuple[Tip, Link | None, bool]:
         reach *= 8
 
 
-async def _is_ours(kafka: KafkaSettings, link: Link, before: Link | None) -> bool:
+async def _is_ours(kafka: KafkaSettings, base: int, link: Link, before: Link | None) -> bool:
     if before is not None and link["previous_hash"] != before["hash"]:
         return False
-    data = await asyncio.to_thread(lookback.fetch, kafka, topics.AUDIT_INBOX, 0, link["inbox_offset"])
+    if link["inbox_offset"] < base:
+        return True  # its inbox was lost with the Kafka it was in
+    data = await asyncio.to_thread(lookback.fetch, kafka, topics.AUDIT_INBOX, 0, link["inbox_offset"] - base)
     if data is None:
         return True  # it has expired
     made = append(Tip(link["n"] - 1, link["previous_hash"], link["inbox_offset"] - 1), link["inbox_offset"], data)

@@ -22,6 +22,7 @@ from vitalgate.config import topics
 from vitalgate.stream.anchor_file import add_to_file
 from vitalgate.stream.audit_tip import read_tip
 from vitalgate.stream.headers import headers
+from vitalgate.stream.numbering import bases_of
 from vitalgate.stream.worker import Context, Record, Worker
 from vitalgate.telemetry import metrics
 
@@ -43,6 +44,7 @@ class Auditor(Worker):
         self.key: Ed25519PrivateKey | None = load_private(Path(file).read_bytes()) if file else None
         if self.key is None:
             log.warning("audit.signing_key_file is not set: no signed checkpoints, a cut tail would not show")
+        self.base = (await bases_of(context.settings.kafka)).of(topics.AUDIT_INBOX, 0)
         self.tip: Tip | None = None
         self.last: Link | None = None
         """The link at the tip, unless a checkpoint signs it."""
@@ -71,7 +73,7 @@ class Auditor(Worker):
         last = self.last
         signed: Link | None = None
         for record in batch:
-            linked = append(tip, record.offset, record.value or b"")
+            linked = append(tip, record.offset + self.base, record.value or b"")
             if linked is None:
                 continue
             tip, link = linked
@@ -134,7 +136,7 @@ class Auditor(Worker):
             metrics.AUDIT_ANCHOR_FAILING.set(0)
 
     async def _find_tip(self) -> None:
-        tip, link, signed = await read_tip(self.context.settings.kafka)
+        tip, link, signed = await read_tip(self.context.settings.kafka, self.base)
         due = tip.n % self.context.settings.audit.checkpoint_every == 0
         if due and link is not None and not signed and self.key is not None:
             checkpoint = await self._checkpoint(tip, link)

@@ -22,6 +22,7 @@ from vitalgate.storage.publics import dead_letter
 from vitalgate.stream import lookback, outputs
 from vitalgate.stream.audit_inbox import send_audit
 from vitalgate.stream.headers import content_id, headers
+from vitalgate.stream.numbering import bases_of
 from vitalgate.stream.registry_view import RegistryView
 from vitalgate.stream.watch import DeviceWatch
 from vitalgate.stream.worker import Context, Record, Worker
@@ -54,6 +55,7 @@ class Intake(Worker):
             self.registry = RegistryView(settings.kafka)
         await self.registry.ready()
         self.refreshed = time.monotonic()
+        self.bases = await bases_of(settings.kafka)
         self.by = f"intake-{context.slot} {vitalgate.__version__}"
         self.states: dict[int, States] = {}
         self.watch = DeviceWatch(settings.intake.max_messages_per_s)
@@ -84,10 +86,7 @@ class Intake(Worker):
 
     async def handle(self, batch: list[Record]) -> None:
         """Validated batches, inputs and dead letters; then, when Kafka has these, the devices' memory."""
-        raws = [
-            RawRecord.of(record.partition, record.offset, record.value or b"", record.headers, record.timestamp_ms)
-            for record in batch
-        ]
+        raws = [self._raw(record) for record in batch]
         names = [parsed[0] if (parsed := topics.parse_device_topic(raw.topic)) else None for raw in raws]
         registered = self.registry.devices
         if time.monotonic() - self.refreshed > FRESH_S or any(map(self._is_new, set(names))):
@@ -102,6 +101,11 @@ class Intake(Worker):
         await self._send(taken)
         await self._remember(touched)
         self._count(taken)
+
+    def _raw(self, record: Record) -> RawRecord:
+        """The record by its number for ever: its offset, after those of a Kafka that was lost."""
+        number = record.offset + self.bases.of(topics.RAW, record.partition)
+        return RawRecord.of(record.partition, number, record.value or b"", record.headers, record.timestamp_ms)
 
     def _is_new(self, name: str | None) -> bool:
         """Whether a device is unknown here, or nobody's: perhaps only not yet; or revoked: perhaps no longer."""
@@ -202,7 +206,7 @@ class Intake(Worker):
 
     async def poison(self, record: Record, error: Exception) -> None:
         """A message on which intake itself fails is a dead letter too: its offset must not be missing."""
-        raw = RawRecord.of(record.partition, record.offset, record.value or b"", record.headers, record.timestamp_ms)
+        raw = self._raw(record)
         parsed = topics.parse_device_topic(raw.topic)
         name, leaf = parsed or ((record.key or b"").decode("utf-8", "replace"), "")
         detail = f"intake failed on it ({type(error).__name__}); please report this with the payload"

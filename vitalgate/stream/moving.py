@@ -28,6 +28,7 @@ from vitalgate.gateway.confirmed import ConfirmedProducer, NotDelivered, Record
 from vitalgate.storage import moves
 from vitalgate.storage.errors import StorageError
 from vitalgate.storage.ledger import high_water
+from vitalgate.storage.log_base import Bases, read_bases
 from vitalgate.storage.registry import OutboxRow
 from vitalgate.stream.audit_inbox import audit_body
 from vitalgate.stream.errors import TransientError
@@ -98,6 +99,7 @@ class Mover:
     def __init__(self, settings: Settings, done: Callable[[int], None]) -> None:
         self._settings = settings
         self._raw = topics.full(topics.RAW, settings.kafka)
+        self._bases: Bases | None = None
         self._done = done
         self._producer = ConfirmedProducer(settings.kafka, "vg-mover")
         self._changed = threading.Condition()
@@ -161,7 +163,9 @@ class Mover:
         if not move.ends:
             return True
         marks = high_water(self._settings.database, self._raw)
-        if any(marks.get(partition, -1) < end - 1 for partition, end in move.ends.items()):
+        self._bases = self._bases or read_bases(self._settings.kafka)
+        numbers = self._bases.ends(topics.RAW, move.ends)
+        if any(marks.get(partition, -1) < end - 1 for partition, end in numbers.items()):
             return False
         kafka = self._settings.kafka
         handed = committed_now(kafka, group(self._settings, "intake"), topics.RAW, move.ends)

@@ -8,11 +8,13 @@ from vitalgate.config import topics
 from vitalgate.config.settings import Settings
 from vitalgate.storage.errors import TransientDatabaseError
 from vitalgate.storage.ledger import high_water
+from vitalgate.storage.log_base import Bases
 from vitalgate.stream import lookback
 from vitalgate.stream.errors import TransientError
+from vitalgate.stream.numbering import bases_now
 
 Ends = Mapping[int, int]
-"""End offset of each partition of device.raw at some moment."""
+"""Where each partition of device.raw ended at some moment, as the ledger numbers it."""
 
 
 class Recorded:
@@ -27,6 +29,7 @@ class Recorded:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._topic = topics.full(topics.RAW, settings.kafka)
+        self._bases: Bases | None = None
         self._ends: dict[int, int] | None = None
         self._marks: dict[int, int] | None = None
 
@@ -37,7 +40,8 @@ class Recorded:
     def ends(self) -> Ends:
         """Where device.raw ends now: everything that any worker was ever given is before."""
         if self._ends is None:
-            self._ends = lookback.ends(self._settings.kafka, topics.RAW)
+            self._bases = self._bases or bases_now(self._settings.kafka)
+            self._ends = self._bases.ends(topics.RAW, lookback.ends(self._settings.kafka, topics.RAW))
         return self._ends
 
     def covers(self, ends: Ends) -> bool:

@@ -22,6 +22,7 @@ from vitalgate.stream.database import DatabaseThread
 from vitalgate.stream.errors import TransientError
 from vitalgate.stream.headers import headers
 from vitalgate.stream.lookback import fetch
+from vitalgate.stream.numbering import bases_of
 from vitalgate.stream.worker import Context, Record, Worker, set_aside
 from vitalgate.telemetry import metrics
 
@@ -45,11 +46,14 @@ class Recorder(Worker):
         await super().start(context)
         settings = context.settings
         if not hasattr(self, "store"):
+            bases = await bases_of(settings.kafka)
             self.database = DatabaseThread("recorder")
             self.store = Store(
                 settings.database,
                 settings.kafka,
-                lambda partition, offset: fetch(settings.kafka, topics.RAW, partition, offset),
+                lambda partition, number: fetch(
+                    settings.kafka, topics.RAW, partition, number - bases.of(topics.RAW, partition)
+                ),
             )
         await self.database.call(self.store.open)
 
