@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vitalgate.cli._context import data_directory, json_option, options, print_json
+from vitalgate.cli._context import Misuse, data_directory, json_option, options, print_json
 
 if TYPE_CHECKING:
     from vitalgate.config.settings import Settings
@@ -35,9 +35,10 @@ _IMPATIENT = {"analysis.idle_s": "4"}
 @click.option(
     "--picture", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Where to draw the ECG strip."
 )
+@click.option("--tls", is_flag=True, help="Encrypt every connection of the system that it starts.")
 @json_option
 def command(
-    patients: int, seconds: float, directory: Path | None, seed: int, picture: Path | None, as_json: bool
+    patients: int, seconds: float, directory: Path | None, seed: int, picture: Path | None, tls: bool, as_json: bool
 ) -> int:
     """Start the system on this machine (unless it runs), send, wait until all is quiet, and reckon.
 
@@ -54,6 +55,10 @@ def command(
     given = options()
     data = data_directory()
     running = _is_running(data)
+    if tls and running:
+        raise Misuse("--tls is for a system that the demo starts, and one runs already; `vitalgate down` stops it")
+    if tls:
+        given.flags["local.tls"] = "true"
     flags = given.flags if running else {**_IMPATIENT, **given.flags}
     stack = Stack(data, flags, config=given.config)
     try:

@@ -15,7 +15,10 @@ from vitalgate.cli._context import Misuse, check_setting, options, settings
 @click.option(
     "--only", metavar="NAMES", help="Start these alone, comma separated: mqtt, kafka, postgres, or processes by name."
 )
-def command(detach: bool, only: str | None) -> None:
+@click.option(
+    "--tls", is_flag=True, help="Encrypt every connection, with an authority made in the data directory (local.tls)."
+)
+def command(detach: bool, only: str | None, tls: bool) -> None:
     """Start the whole stack on this machine and keep it running until Ctrl-C or `vitalgate down`.
 
     What dies is started again. A part whose address is in the settings (mqtt.host, kafka.bootstrap, database.dsn) is
@@ -28,6 +31,8 @@ def command(detach: bool, only: str | None) -> None:
     given = options()
     for name in given.flags:
         check_setting(name)
+    if tls:
+        given.flags["local.tls"] = "true"
     loaded = settings()
     names = {name.strip() for name in only.split(",") if name.strip()} if only else None
     try:

@@ -94,6 +94,9 @@ class MqttSettings(TlsSection):
     vhost: str = Field(
         "vitalgate", description="RabbitMQ's virtual host (its mqtt.vhost).", pattern=r"^[A-Za-z0-9_-]{1,40}$"
     )
+    certificate_port: int = Field(
+        0, description="Port of the listener that tells devices by their certificates; 0: none.", ge=0, le=65535
+    )
     external: bool = Field(False, description="True: the broker is yours; `up` starts none.")
     username: str = Field("vg-gateway", description="User name of the gateway and the notifier.")
     password_file: str = Field("", description="File holding that user's password (never on a command line).")
@@ -344,6 +347,9 @@ class ApiSettings(_Section):
 class LocalSettings(_Section):
     """What `vitalgate up` starts on this machine."""
 
+    tls: bool = Field(
+        False, description="Encrypt every connection of the local stack, with an authority of its own (`up --tls`)."
+    )
     kafka_heap_mb: int = Field(384, description="Java heap of one local Kafka node, in MiB.", ge=128)
     kafka_advertised: str = Field(
         "",

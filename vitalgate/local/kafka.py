@@ -7,10 +7,12 @@ import functools
 import importlib.metadata
 import os
 import shutil
+import ssl
 import subprocess
 import uuid
 from pathlib import Path
 
+from vitalgate.config.kafka_rights import ADMIN, NODE
 from vitalgate.config.loading import Loaded
 from vitalgate.local import jars, probes
 from vitalgate.local.child import Spec
@@ -18,8 +20,11 @@ from vitalgate.local.deploy import deploy_file
 from vitalgate.local.errors import PartError
 from vitalgate.local.layout import Layout, State
 from vitalgate.local.ports import HOST, Ports
+from vitalgate.local.tls import LocalTls, joined
 
 DEFAULT_PORT = 9092
+#: Only services and nodes have short names; whoever else shows a certificate keeps its whole subject, and no rights.
+_PRINCIPALS = "RULE:^CN=([a-z0-9-]+),OU=(service|node),O=Vitalgate$/$1/,DEFAULT"
 #: Flags that an AOT cache must share with the run that uses it.
 _JVM = (
     "-XX:+UseG1GC",
@@ -80,6 +85,7 @@ class Kafka:
         self._preferred = DEFAULT_PORT
         self._heap_mb = settings.local.kafka_heap_mb
         self._clients: list[int] = []
+        self._tls = LocalTls(layout, settings.security) if settings.local.tls else None
         self._advertised = [entry.strip() for entry in settings.local.kafka_advertised.split(",") if entry.strip()]
 
     @property
@@ -90,7 +96,19 @@ class Kafka:
     def addresses(self) -> dict[str, object]:
         """What goes into the stack file; three nodes are there to hold three copies."""
         copies: dict[str, object] = {"kafka.replication": 3, "kafka.min_insync": 2} if self._nodes == 3 else {}
-        return {"kafka.bootstrap": self.bootstrap, **copies}
+        return {"kafka.bootstrap": self.bootstrap, **copies, **self._tls_addresses()}
+
+    def _tls_addresses(self) -> dict[str, object]:
+        """People at the command line have a certificate of their own; each process is told of its own."""
+        if self._tls is None:
+            return {}
+        own = self._tls.service("operator")
+        return {
+            "kafka.tls": "on",
+            "kafka.ca_file": str(self._tls.ca),
+            "kafka.cert_file": str(own.certificate),
+            "kafka.key_file": str(own.key),
+        }
 
     def prepare(self) -> list[Spec]:
         """Write configuration, format the log directories once, and say how to run the nodes."""
@@ -138,6 +156,7 @@ class Kafka:
             "transaction.state.log.min.isr": min(2, copies),
             "share.coordinator.state.topic.replication.factor": copies,
             "share.coordinator.state.topic.min.isr": min(2, copies),
+            **self._tls_properties(home),
         }
         properties = home / "server.properties"
         lines = [f"{key}={_escape(str(value))}" for key, value in own.items()]
@@ -153,9 +172,29 @@ class Kafka:
         return Spec(
             name="kafka" if self._nodes == 1 else f"kafka-{n}",
             argv=command(["kafka.Kafka", str(properties)], *flags, heap_mb=self._heap_mb),
-            probe=functools.partial(probes.own_kafka, HOST, client, cluster),
+            probe=functools.partial(probes.own_kafka, HOST, client, cluster, self._trust()),
             grace_s=15.0,
         )
+
+    def _trust(self) -> ssl.SSLContext | None:
+        return None if self._tls is None else self._tls.context()
+
+    def _tls_properties(self, home: Path) -> dict[str, object]:
+        """TLS with certificates on both sides, whose names the table of rights knows; nothing for anybody else."""
+        if self._tls is None:
+            return {}
+        return {
+            "listener.security.protocol.map": "CLIENT:SSL,CONTROLLER:SSL",
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": joined(self._tls.node(), home / "keystore.pem"),
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": self._tls.ca,
+            "ssl.client.auth": "required",
+            "ssl.principal.mapping.rules": _PRINCIPALS,
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": f"User:{ADMIN};User:{NODE}",
+            "allow.everyone.if.no.acl.found": "false",
+        }
 
 
 def _format(logs: Path, properties: Path, cluster: str, node: int) -> None:

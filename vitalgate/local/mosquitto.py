@@ -22,8 +22,11 @@ from vitalgate.local.deploy import deploy_file
 from vitalgate.local.errors import PartError
 from vitalgate.local.layout import Layout, State, write_private
 from vitalgate.local.ports import HOST, Ports
+from vitalgate.local.tls import LocalTls
 
 DEFAULT_PORT = 1883
+DEFAULT_TLS_PORT = 8883
+DEFAULT_CERTIFICATE_PORT = 8884
 _PLUGIN = "mosquitto_dynamic_security.so"
 _PLUGIN_PLACES = (
     "/usr/lib/*/",
@@ -133,7 +136,8 @@ class Mosquitto:
         self._ports = ports
         self._mqtt = loaded.settings.mqtt
         self._port_is_wished = loaded.sources.get("mqtt.port", "default") != "default"
-        self._port = 0
+        self._port = self._certificate_port = 0
+        self._tls = LocalTls(layout, loaded.settings.security) if loaded.settings.local.tls else None
 
     def addresses(self) -> dict[str, object]:
         """What goes into the stack file."""
@@ -143,7 +147,34 @@ class Mosquitto:
             "mqtt.password_file": str(self._layout.secret("mqtt-gateway")),
             "mqtt.log_file": str(self._layout.log("mosquitto")),
             "mqtt.admin_password_file": str(self._layout.secret("mqtt-admin")),
+            **self._tls_addresses(),
         }
+
+    def _tls_addresses(self) -> dict[str, object]:
+        if self._tls is None:
+            return {}
+        return {
+            "mqtt.tls": "on",
+            "mqtt.ca_file": str(self._tls.ca),
+            "mqtt.certificate_port": self._certificate_port,
+        }
+
+    def _tls_lines(self) -> list[str]:
+        """The listener for passwords, encrypted, and a second one that takes a device's certificate for its name."""
+        if self._tls is None:
+            return []
+        self._certificate_port = self._ports.take("mqtt-certificates", DEFAULT_CERTIFICATE_PORT)
+        own = self._tls.server("mosquitto")
+        shown = [f"certfile {own.certificate}", f"keyfile {own.key}"]
+        return [
+            *shown,
+            f"listener {self._certificate_port} {HOST}",
+            *shown,
+            f"cafile {self._tls.devices_ca}",
+            f"crlfile {self._tls.devices_crl}",
+            "require_certificate true",
+            "use_identity_as_username true",
+        ]
 
     def prepare(self) -> list[Spec]:
         """Write the configuration and, at first start, the users."""
@@ -154,7 +185,7 @@ class Mosquitto:
         if self._port_is_wished:
             self._port = self._ports.take_exactly("mqtt.port", self._mqtt.port)
         else:
-            self._port = self._ports.take("mqtt", DEFAULT_PORT)
+            self._port = self._ports.take("mqtt", DEFAULT_PORT if self._tls is None else DEFAULT_TLS_PORT)
         gateway = self._layout.secret("mqtt-gateway").read_text(encoding="utf-8").strip()
         admin = self._layout.secret("mqtt-admin").read_text(encoding="utf-8").strip()
         users = home / "dynamic-security.json"
@@ -169,6 +200,7 @@ class Mosquitto:
             deploy_file("mosquitto", "mosquitto.conf").read_text(encoding="utf-8"),
             "# This stack",
             f"listener {self._port} {HOST}",
+            *self._tls_lines(),
             f"persistence_location {home}/",
             f"acl_file {acl}",
             f"max_queued_bytes {self._mqtt.max_queued_bytes}",
@@ -182,11 +214,12 @@ class Mosquitto:
             lines.append("user root")
         configuration = home / "mosquitto.conf"
         write_private(configuration, "\n".join(lines) + "\n")
+        trust = None if self._tls is None else self._tls.context()
         return [
             Spec(
                 name="mosquitto",
                 argv=(str(broker), "-c", str(configuration)),
-                probe=functools.partial(probes.mqtt, HOST, self._port, self._mqtt.username, gateway),
+                probe=functools.partial(probes.mqtt, HOST, self._port, self._mqtt.username, gateway, trust),
                 # Else the C library looks for a change of the time zone at every line.
                 env={"TZ": "UTC0"},
                 keep_line=worth_keeping if self._mqtt.log_refused else None,

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from vitalgate.config.loading import Loaded, read_secret
 from vitalgate.config.settings import Settings
+from vitalgate.config.transport import conninfo, context
 from vitalgate.local import probes, processes
 from vitalgate.local.child import Spec
 from vitalgate.local.errors import StackError
@@ -84,12 +85,13 @@ def part_probes(settings: Settings, only: Collection[str] | None) -> dict[str, p
     if only is None or "mqtt" in only:
         asked["mqtt"] = functools.partial(_mqtt, settings)
     if only is None or "kafka" in only:
-        asked["kafka"] = functools.partial(probes.any_kafka, settings.kafka.bootstrap)
+        asked["kafka"] = functools.partial(probes.any_kafka, settings.kafka.bootstrap, context(settings.kafka, "kafka"))
     if only is None or "postgres" in only:
-        asked["database"] = functools.partial(probes.postgres, settings.database.dsn)
+        asked["database"] = functools.partial(probes.postgres, conninfo(settings.database))
     return asked
 
 
 async def _mqtt(settings: Settings) -> None:
     mqtt = settings.mqtt
-    await probes.mqtt(mqtt.host, mqtt.port, mqtt.username, read_secret(mqtt.password_file, "gateway's MQTT password"))
+    password = read_secret(mqtt.password_file, "gateway's MQTT password")
+    await probes.mqtt(mqtt.host, mqtt.port, mqtt.username, password, context(mqtt, "mqtt"))

@@ -21,6 +21,7 @@ from vitalgate.local.deploy import deploy_file
 from vitalgate.local.errors import PartError
 from vitalgate.local.layout import Layout, State, write_private
 from vitalgate.local.ports import HOST, Ports
+from vitalgate.local.tls import LocalTls
 
 DEFAULT_PORT = 5432
 DATABASE = "vitalgate"
@@ -133,15 +134,20 @@ class Postgres:
         self._ports = ports
         self._wanted_bin = loaded.settings.local.postgres_bin
         self._port = 0
+        self._tls = LocalTls(layout, loaded.settings.security) if loaded.settings.local.tls else None
 
     def dsn(self, database: str = DATABASE) -> str:
         """Connection string of the owner; the password is in a file that it names."""
-        passfile = str(self._layout.secrets / "pgpass").replace("\\", "\\\\").replace("'", "\\'")
-        return f"host={HOST} port={self._port} dbname={database} user={OWNER} passfile='{passfile}'"
+        passfile = _quoted(self._layout.secrets / "pgpass")
+        text = f"host={HOST} port={self._port} dbname={database} user={OWNER} passfile='{passfile}'"
+        if self._tls is not None:
+            text += f" sslmode=verify-full sslrootcert='{_quoted(self._tls.ca)}'"
+        return text
 
     def addresses(self) -> dict[str, object]:
         """What goes into the stack file."""
-        return {"database.dsn": self.dsn()}
+        own: dict[str, object] = {"database.dsn": self.dsn()}
+        return own if self._tls is None else {**own, "database.tls": "on", "database.ca_file": str(self._tls.ca)}
 
     def prepare(self) -> list[Spec]:
         """Choose a server, make the cluster at first start, write its configuration."""
@@ -163,6 +169,7 @@ class Postgres:
         if server.timescale:
             lines += ["shared_preload_libraries = 'timescaledb'", "timescaledb.telemetry_level = off"]
             lines.append("max_worker_processes = 24")  # its policies start at once
+        lines += self._tls_lines(cluster, identity)
         _write_as(cluster / "postgresql.conf", "\n".join(lines) + "\n", identity)
         return [
             Spec(
@@ -177,6 +184,23 @@ class Postgres:
                 death_signal=signal.SIGQUIT,
                 grace_s=30.0,
             )
+        ]
+
+    def _tls_lines(self, cluster: Path, identity: Identity | None) -> list[str]:
+        """Encryption on or off, in the server's settings and in who may come how."""
+        kind = "host" if self._tls is None else "hostssl"
+        access = "".join(f"{kind} all all {place} scram-sha-256\n" for place in ("127.0.0.1/32", "::1/128"))
+        _write_as(cluster / "pg_hba.conf", "# Written by `vitalgate up`.\n" + access, identity)
+        if self._tls is None:
+            return []
+        own = self._tls.server("postgres")
+        _write_as(cluster / "server.pem", own.certificate.read_text(encoding="utf-8"), identity)
+        _write_as(cluster / "server.key", own.key.read_text(encoding="utf-8"), identity)
+        return [
+            "ssl = on",
+            "ssl_cert_file = 'server.pem'",
+            "ssl_key_file = 'server.key'",
+            "ssl_min_protocol_version = 'TLSv1.2'",
         ]
 
     def _choose(self, identity: Identity | None) -> Server:
@@ -249,6 +273,11 @@ class Postgres:
             os.close(read_end)
         if done.returncode:
             raise PartError(f"PostgreSQL's initdb failed: {done.stderr.strip()[-800:]}")
+
+
+def _quoted(path: Path) -> str:
+    """A path as it stands between quotes in a connection string."""
+    return str(path).replace("\\", "\\\\").replace("'", "\\'")
 
 
 def _write_as(path: Path, text: str, identity: Identity | None) -> None:

@@ -6,6 +6,7 @@ Kafka is asked in its own protocol: a client library would go on asking by itsel
 from __future__ import annotations
 
 import asyncio
+import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from typing import LiteralString
@@ -18,8 +19,8 @@ class ProbeError(Exception):
     """The server answered, but not that it is ready."""
 
 
-async def _ask(host: str, port: int, request: bytes, count: int) -> bytes:
-    reader, writer = await asyncio.open_connection(host, port)
+async def _ask(host: str, port: int, request: bytes, count: int, tls: ssl.SSLContext | None = None) -> bytes:
+    reader, writer = await asyncio.open_connection(host, port, ssl=tls)
     try:
         writer.write(request)
         await writer.drain()
@@ -30,35 +31,47 @@ async def _ask(host: str, port: int, request: bytes, count: int) -> bytes:
         writer.close()
 
 
-async def mqtt(host: str, port: int, username: str, password: str) -> None:
+async def mqtt(host: str, port: int, username: str, password: str, tls: ssl.SSLContext | None = None) -> None:
     """Connect as this user and leave again."""
     import aiomqtt
 
     try:
         async with aiomqtt.Client(
-            host, port, username=username, password=password, identifier=f"{username}-probe", timeout=2
+            host,
+            port,
+            username=username,
+            password=password,
+            identifier=f"{username}-probe",
+            timeout=2,
+            tls_context=tls,
         ):
             pass
     except aiomqtt.MqttError as error:
         raise ProbeError(f"the broker at {host}:{port} does not take {username}: {error}") from error
 
 
-async def kafka(host: str, port: int) -> None:
+async def listens(host: str, port: int) -> None:
+    """Somebody takes connections."""
+    _, writer = await asyncio.open_connection(host, port)
+    writer.close()
+
+
+async def kafka(host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
     """ApiVersions (version 0), which a broker answers once it serves requests."""
     body = struct.pack(">hhih", 18, 0, 7, -1)
-    answer = await _ask(host, port, struct.pack(">i", len(body)) + body, 10)
+    answer = await _ask(host, port, struct.pack(">i", len(body)) + body, 10, tls)
     if struct.unpack(">ih", answer[4:10]) != (7, 0):
         raise ProbeError(f"{host}:{port} does not answer as Kafka")
 
 
-async def own_kafka(host: str, port: int, cluster: str) -> None:
+async def own_kafka(host: str, port: int, cluster: str, tls: ssl.SSLContext | None = None) -> None:
     """Metadata (version 2): the broker serves requests, and it is one of this cluster.
 
     Two stacks that start at the same moment may choose the same free port; the one that loses must not take the
     other's broker for its own.
     """
     body = struct.pack(">hhihi", 3, 2, 7, -1, 0)
-    reader, writer = await asyncio.open_connection(host, port)
+    reader, writer = await asyncio.open_connection(host, port, ssl=tls)
     try:
         writer.write(struct.pack(">i", len(body)) + body)
         await writer.drain()
@@ -115,13 +128,13 @@ async def postgres(dsn: str, statement: LiteralString = "SELECT 1") -> None:
         raise ProbeError(str(error).strip().replace("\n", "; ")) from error
 
 
-async def any_kafka(bootstrap: str) -> None:
+async def any_kafka(bootstrap: str, tls: ssl.SSLContext | None = None) -> None:
     """Ask the servers of a bootstrap list; one that answers is enough."""
     last: Exception = ProbeError("kafka.bootstrap is empty")
     for entry in bootstrap.split(","):
         host, _, port = entry.strip().rpartition(":")
         try:
-            await kafka(host, int(port))
+            await kafka(host, int(port), tls)
             return
         except (OSError, ProbeError, ValueError) as error:
             last = error

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vitalgate.config.kafka_rights import ADMIN
 from vitalgate.config.loading import Loaded, SettingsError, env_name, load
 from vitalgate.local import logs, postgres, processes
 from vitalgate.local.child import Child, Gate, Spec
@@ -30,7 +31,9 @@ from vitalgate.local.layout import Layout, State, write_stack_file
 from vitalgate.local.migrate import migrate
 from vitalgate.local.plan import Part, choose, own_processes
 from vitalgate.local.ports import Ports
+from vitalgate.local.rights import apply_rights
 from vitalgate.local.status import document
+from vitalgate.local.tls import LocalTls
 from vitalgate.local.topics import create_topics
 
 log = logging.getLogger("vitalgate.local.supervisor")
@@ -58,6 +61,7 @@ class Supervisor:
         self.state = State(self.layout)
         self.children: dict[str, Child] = {}
         self.loaded: Loaded | None = None
+        self._tls: LocalTls | None = None
         self.stopping = asyncio.Event()
         self.ready = False
         self._lock_fd: int | None = None
@@ -139,7 +143,8 @@ class Supervisor:
         parts = choose(wished, self.request.only, self.layout, self.state, ports)
         await asyncio.to_thread(postgres.sweep)
         if wished.settings.local.tls:
-            await asyncio.to_thread(LocalTls(self.layout, wished.settings.security).prepare)
+            self._tls = LocalTls(self.layout, wished.settings.security)
+            await asyncio.to_thread(self._tls.prepare)
         prepared = [asyncio.create_task(self._prepare(part)) for part in parts]
         # Ports and secrets are known once all parts are prepared; each starts as soon as it is.
         try:
@@ -202,11 +207,12 @@ class Supervisor:
         if not wanted and only is not None:
             return
         env = self._environment()
+        own = self._tls.environments() if self._tls is not None and "kafka" in self._parts else {}
         gate = Gate()
         started = []
         for process in wanted:
             self._own.append(process.name)
-            child = self._add(processes.spec(process, ports, {**env, **self._certificate(process)}))
+            child = self._add(processes.spec(process, ports, {**env, **own.get(process.arguments[-1], {})}))
             gate.hold(child)
             child.start()
             started.append(process.name)
@@ -227,24 +233,14 @@ class Supervisor:
             env["VITALGATE_CONFIG"] = str(Path(self.request.config).absolute())
         return env
 
-    def _certificate(self, process: processes.Process) -> dict[str, str]:
-        """By which certificate a process is known to Kafka."""
-        assert self.loaded is not None
-        settings = self.loaded.settings
-        if not settings.local.tls or is_external("kafka", self.loaded):
-            return {}
-        own = LocalTls(self.layout, settings.security).service(process.name.partition("-")[0])
-        return {env_name("kafka.cert_file"): str(own.certificate), env_name("kafka.key_file"): str(own.key)}
-
     async def _topics(self, after: list[asyncio.Task[None]]) -> None:
         assert self.loaded is not None
         # The library is imported while Kafka starts.
         await asyncio.gather(asyncio.to_thread(importlib.import_module, "kafka.admin"), *after)
         began = time.monotonic()
         kafka = self.loaded.settings.kafka
-        if self.loaded.settings.local.tls and not is_external("kafka", self.loaded):
-            own = LocalTls(self.layout, self.loaded.settings.security).service(ADMIN)
-            kafka = kafka.model_copy(update={"cert_file": str(own.certificate), "key_file": str(own.key)})
+        if self._tls is not None and "kafka" in self._parts:
+            kafka = self._tls.acting(kafka, ADMIN)
             await asyncio.to_thread(apply_rights, kafka)
         created = await asyncio.to_thread(create_topics, kafka)
         log.info("%d topics created in %.2f s", len(created), time.monotonic() - began)

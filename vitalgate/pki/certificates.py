@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-Kind = Literal["device", "service", "server"]
+Kind = Literal["device", "service", "server", "node"]
 ORGANISATION: Final = "Vitalgate"
 CA_DAYS: Final = 3650
 DAYS: Final = 365
@@ -29,8 +29,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _USES = {
     "device": (ExtendedKeyUsageOID.CLIENT_AUTH,),
     "service": (ExtendedKeyUsageOID.CLIENT_AUTH,),
+    "server": (ExtendedKeyUsageOID.SERVER_AUTH,),
     # Nodes of a Kafka cluster are each other's clients.
-    "server": (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH),
+    "node": (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH),
 }
 
 
@@ -97,7 +98,7 @@ def issue(
     PkiError
         For a name that cannot be, a server without hosts, or an authority that ends earlier.
     """
-    if kind == "server" and not hosts:
+    if kind in ("server", "node") and not hosts:
         raise PkiError(f"a server's certificate needs the names it is reached by: `--host` for {name}")
     issuer = authority.parsed
     end = now + timedelta(days=days)

@@ -19,12 +19,15 @@ from vitalgate.stream.analysis_grid import blocks_in, start_of
 from vitalgate.stream.analysis_line import Key
 
 ALGORITHM = "vg-rhythm"
-ALGORITHM_VERSION = "2"
+ALGORITHM_VERSION = "3"
 
 #: Events of a block hang on so many blocks on either side.
 AROUND = blocks_in(AROUND_S)
 #: Quality as a number: what `quality` has for a value.
 QUALITY = {Grade.GOOD.value: 1.0, Grade.USABLE.value: 0.5, Grade.BAD.value: 0.0}
+#: Events that hang on the classes of single beats: not told of bad signal, on which a class says nothing. In the noise
+#: of NSTDB all but a few are false. What endangers life is told all the same: it looks like bad signal by itself.
+CLASSED = frozenset({"couplet", "v_run", "vt", "bigeminy", "trigeminy"})
 #: Events that are given before their block is final.
 URGENT = frozenset({"asystole", "vf", "vt", "vt_sustained"})
 
@@ -139,12 +142,15 @@ def event_features(
     for number, events in zip(wanted, rhythm_pieces(timeline, fs, edges), strict=True):
         if number not in near or not near[number].believed:
             continue
+        # Before its block is final a grade says less, and waiting for it costs seconds.
+        grades = {Grade.BAD.value, Grade.USABLE.value} if provisional else {Grade.BAD.value}
+        doubtful = near[number].quality in grades
         found += [
             FeatureResult(
                 key, f"event.{event.kind}", event.onset, event.offset, clock(event.onset), clock.end(event.offset),
                 round(event.value, 3), event.unit, revision=revision, provisional=provisional,
             )
             for event in events
-            if kinds is None or event.kind in kinds
+            if (kinds is None or event.kind in kinds) and not (doubtful and event.kind in CLASSED)
         ]  # fmt: skip
     return found
