@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from array import array
 from datetime import timedelta
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from tests.alerts.feeding import engine, feature, given, us
 from vitalgate.alerts.board import Board, age, sparkline
 from vitalgate.alerts.events import when
-from vitalgate.alerts.grouping import Grouper
+from vitalgate.alerts.grouping import Window, after, place, pressing
 from vitalgate.alerts.statistics import figures
 from vitalgate.devices.records import Waveform
 from vitalgate.stream.alerting_strips import Strips
@@ -27,35 +28,50 @@ def event(n: int, priority: str = "medium", patient: str = "p1", **more: Any) ->
     } | more  # fmt: skip
 
 
-def test_a_hundred_alarms_in_a_minute_are_one_notification_with_a_count() -> None:
-    grouper = Grouper()
-    told = [one for n in range(100) for one in grouper.take(event(n), n * S // 2)]
-    assert [one.count for one in told] == [1]
-    assert grouper.due(59 * S) == []
-    (storm,) = grouper.due(60 * S)
-    assert storm.count == 99 and len(storm.alert_ids) == 99
-    assert grouper.due(120 * S) == [] and grouper.next_due() is None
+def told(paces: list[tuple[int, dict[str, Any]]]) -> list[tuple[int, int]]:
+    """(when, count) of the notifications that a receiver gets who tells what is due and gathers the rest."""
+    found: list[tuple[int, int]] = []
+    window: Window | None = None
+    count = due = rank = 0
+
+    def tell_until(now: int) -> None:
+        nonlocal window, count
+        if count and due <= now:
+            window = after(window, rank, due)
+            found.append((due, count))
+            count = 0
+
+    for now, one in paces:
+        tell_until(now)
+        window, at = place(window, pressing(one), now)
+        due, rank = (min(due, at), max(rank, pressing(one))) if count else (at, pressing(one))
+        count += 1
+    tell_until(1 << 62)
+    return found
 
 
-def test_a_higher_priority_does_not_wait_and_other_patients_are_not_held_up() -> None:
-    grouper = Grouper()
-    grouper.take(event(1, "low"), 0)
-    assert grouper.take(event(2, "low"), S) == []
-    (high,) = grouper.take(event(3, "high"), 2 * S)
-    assert (high.priority, high.count, high.alert["event_id"]) == ("high", 2, "e3")
-    assert [one.patient for one in grouper.take(event(4, "low", "p2"), 3 * S)] == ["p2"]
-    assert grouper.take(event(5, "high"), 4 * S) == []
-    assert grouper.take(event(3, "high"), 5 * S) == [], "a repeat is none"
+def test_a_hundred_alarms_at_once_are_one_notification_with_a_count() -> None:
+    assert told([(n * 1000, event(n)) for n in range(100)]) == [(S, 100)]
 
 
-def test_nothing_is_lost_and_nothing_told_twice_whatever_the_pace() -> None:
-    grouper = Grouper()
-    told = []
-    for n in range(1000):
-        told += grouper.take(event(n, ("low", "medium", "high")[n % 7 % 3], f"p{n % 5}"), n * 7 * S // 10)
-    told += grouper.due(10_000 * S)
-    assert sum(one.count for one in told) == 1000
-    assert sorted(name for one in told for name in one.alert_ids) == sorted(f"a{n}" for n in range(1000))
+def test_a_hundred_alarms_over_a_minute_are_the_first_and_one_with_a_count() -> None:
+    found = told([(n * S // 2, event(n)) for n in range(100)])
+    assert found == [(S, 2), (60 * S, 98)]
+
+
+def test_what_is_more_pressing_does_not_wait() -> None:
+    low, high = event(1, "low"), event(2, "high")
+    assert told([(0, low), (10 * S, event(3, "low")), (20 * S, high)]) == [(S, 1), (21 * S, 2)]
+    climbed = high | {"escalation_level": 1}
+    assert told([(0, high), (10 * S, event(3, "high")), (20 * S, climbed)]) == [(S, 1), (21 * S, 2)]
+    assert told([(0, high), (10 * S, event(3, "high"))]) == [(S, 1), (60 * S, 1)]
+
+
+def test_nothing_is_lost_and_a_storm_is_a_notification_a_minute() -> None:
+    found = told([(n * 7 * S // 10, event(n)) for n in range(1000)])
+    assert sum(count for _, count in found) == 1000
+    assert len(found) == 1 + 700 // 60 + 1
+    assert all(later - sooner >= 59 * S for (sooner, _), (later, _) in itertools.pairwise(found))
 
 
 def test_figures_of_alarm_fatigue() -> None:

@@ -29,7 +29,8 @@ from vitalgate.stream.alerting_setting import SettingError, rosters, set_roster
 TOPICS = (
     topics.INPUTS, topics.FEATURES, topics.TICKS, topics.ALERTS, topics.ALERT_STATE, topics.ALERT_MEMORY,
     topics.AUDIT_INBOX, topics.REGISTRY_DEVICES, topics.REGISTRY_ASSIGNMENTS, topics.REGISTRY_PATIENTS,
-    topics.ALERT_COMMANDS, topics.ALERT_REPLIES, topics.REGISTRY_ROSTERS, topics.REGISTRY_COHORTS,
+    topics.ALERT_COMMANDS, topics.ALERT_REPLIES, topics.ALERT_DELIVERIES, topics.REGISTRY_ROSTERS,
+    topics.REGISTRY_COHORTS,
 )  # fmt: skip
 _numbers = itertools.count(1)
 

@@ -22,6 +22,8 @@ FEATURES: Mapping[str, tuple[float, float]] = {
     "event.asystole": (4, 1e6), "event.bradycardia": (0, 50), "event.tachycardia": (100, 400),
     "event.couplet": (0, 400), "event.v_run": (0, 400), "event.vt": (100, 400), "event.vt_sustained": (100, 400),
     "event.bigeminy": (0, 400), "event.trigeminy": (0, 400), "event.vf": (0, 1000), "event.af": (0, 400),
+    # Not of the analysis, but of the hand-over of alerts.
+    "handover.undelivered": (0, 1e6),
 }  # fmt: skip
 #: How often features come, seconds.
 FEATURE_CADENCE_S = {"heart_rate": 10.0, "quality": 10.0, "pvc.count": 60.0, "pac.count": 60.0, "af.burden": 3600.0}

@@ -1,4 +1,4 @@
-"""Run one stream worker (one process): intake, recorder, analysis, alerting, auditor or archiver."""
+"""Run one stream worker (one process): intake, recorder, analysis, alerting, handover, auditor or archiver."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ def command(name: str, slot: str | None) -> None:
     recorder  validated batches -> database, public readings and waveforms
     analysis  patient inputs -> beats and features
     alerting  inputs, features and ticks -> alerts
+    handover  alerts -> webhooks, mails, phones (docs/handover.md)
     auditor   audit inbox -> the hash-chained trail
-    archiver  beats, features, alerts, audit events -> database
+    archiver  beats, features, alerts, deliveries, audit events -> database
 
     Several processes of one name share the partitions: give each a slot of its own (--slot 1). SIGTERM finishes the
     batch in hand and ends with status 0 within two seconds. Status 3 means that something unexpected happened and the

@@ -67,6 +67,12 @@ ALERT_COMMANDS = Topic(
     "alerting.commands", "patient", "What people do with alerts: acknowledge, silence, comment.", "internal"
 )
 ALERT_REPLIES = Topic("alerting.replies", "patient", "The answer to each of these commands.", "internal")
+ALERT_DELIVERIES = Topic(
+    "alert.deliveries", "patient", "What became of each notification that was handed over: delivered, late, failed, …"
+)
+HANDOVER_MEMORY = Topic(
+    "handover.memory", "patient", "What is due, gathered and tried again for each patient.", "internal", compacted=True
+)
 TICKS = Topic("patient.ticks", "partition", "Time, as records: one to every partition.", "internal")
 SETASIDE = Topic(
     "worker.setaside",
@@ -107,8 +113,8 @@ LOG_BASES = Topic(
 
 ALL: tuple[Topic, ...] = (
     RAW, SEQUENCES, VALIDATED, INPUTS, READINGS, WAVEFORMS, DEADLETTER, BEATS, FEATURES, ALERTS, ALERT_STATE,
-    ALERT_MEMORY, ALERT_COMMANDS, ALERT_REPLIES, TICKS, AUDIT_INBOX, AUDIT, REGISTRY_DEVICES, REGISTRY_ASSIGNMENTS,
-    REGISTRY_PATIENTS, REGISTRY_CLINICIANS, REGISTRY_ROSTERS, REGISTRY_COHORTS,
+    ALERT_MEMORY, ALERT_COMMANDS, ALERT_REPLIES, ALERT_DELIVERIES, HANDOVER_MEMORY, TICKS, AUDIT_INBOX, AUDIT,
+    REGISTRY_DEVICES, REGISTRY_ASSIGNMENTS, REGISTRY_PATIENTS, REGISTRY_CLINICIANS, REGISTRY_ROSTERS, REGISTRY_COHORTS,
     SETASIDE, LOG_BASES,
 )  # fmt: skip
 

@@ -12,7 +12,7 @@ from vitalgate.local.child import Spec
 from vitalgate.local.errors import StackError
 from vitalgate.local.ports import HOST, Ports
 
-WORKERS = ("intake", "recorder", "analysis", "alerting", "auditor", "archiver")
+WORKERS = ("intake", "recorder", "analysis", "alerting", "handover", "auditor", "archiver")
 
 
 @dataclass(frozen=True)

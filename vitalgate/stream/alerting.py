@@ -32,6 +32,7 @@ from vitalgate.stream.alerting_care import CareView
 from vitalgate.stream.alerting_devices import DeviceTimes
 from vitalgate.stream.alerting_strips import Strips
 from vitalgate.stream.audit_inbox import send_audit
+from vitalgate.stream.handover_records import undelivered
 from vitalgate.stream.headers import headers
 from vitalgate.stream.registry_view import Kind, RegistryView
 from vitalgate.stream.worker import Context, Record, Worker
@@ -53,7 +54,7 @@ class Alerting(Worker):
 
     name = "alerting"
     gather_few_s = 0.004
-    topics = (topics.INPUTS, topics.FEATURES, topics.TICKS, topics.ALERT_COMMANDS)
+    topics = (topics.INPUTS, topics.FEATURES, topics.TICKS, topics.ALERT_COMMANDS, topics.ALERT_DELIVERIES)
     deferred = True
     tick_s = FLUSH_S
 
@@ -161,6 +162,10 @@ class Alerting(Worker):
         document: dict[str, Any] = orjson.loads(value)
         if record.topic == topics.TICKS.name:
             return engine.tick(document["time_us"], now)
+        if record.topic == topics.ALERT_DELIVERIES.name:
+            at = times.parse(document["at"]).us
+            change = undelivered(document, at)
+            return [] if change is None else engine.take_feature(change, at, at, record.timestamp_ms * 1000, now)
         if document["name"] not in self.book.features:
             return []
         received = record.header("received_at")

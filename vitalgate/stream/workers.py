@@ -12,6 +12,7 @@ WORKERS = {
     "recorder": "vitalgate.stream.recorder:Recorder",
     "analysis": "vitalgate.stream.analysis:Analysis",
     "alerting": "vitalgate.stream.alerting:Alerting",
+    "handover": "vitalgate.stream.handover:Handover",
     "auditor": "vitalgate.stream.auditor:Auditor",
     "archiver": "vitalgate.stream.archiver:Archiver",
 }

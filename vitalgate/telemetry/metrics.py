@@ -59,6 +59,14 @@ OPEN_ALERTS = Gauge("vitalgate_open_alerts", "Alerts open now", ["priority"])
 DEVICE_TO_ALERT = Histogram(
     "vitalgate_device_to_alert_seconds", "From arrival at the gateway to the alert event", buckets=_LATENCY
 )
+HANDOVER = Counter("vitalgate_handover_total", "Steps of handing notifications over", ["destination", "state"])
+HANDOVER_PENDING = Gauge("vitalgate_handover_pending", "Notifications that are waiting or tried again", ["destination"])
+HANDOVER_UNDELIVERED = Gauge(
+    "vitalgate_handover_undelivered", "High-priority notifications that are late or lost, and unanswered"
+)
+HANDOVER_SECONDS = Histogram(
+    "vitalgate_handover_seconds", "From the decision to notify until a receiver had taken it", buckets=_LATENCY
+)
 AUDIT_EVENTS = Counter("vitalgate_audit_events_total", "Events chained")
 AUDIT_ANCHOR_FAILING = Gauge(
     "vitalgate_audit_anchor_failing", "1 while the file that keeps signed checkpoints outside cannot be written"
