@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.alerts.feeding import given, reading, us
+from tests.alerts.feeding import engine, feature, given, reading, take_feature, us
 from vitalgate.alerts import checks, profile, rule_check, rules
 from vitalgate.alerts.conditions import Silent
 from vitalgate.alerts.days import day_end, local, quiet_until
@@ -310,3 +310,14 @@ def test_the_last_sign_of_life_outlives_a_restart_without_writing_the_patients_m
     assert fresh.tick(us(948), us(948)) == []
     (event,) = fresh.tick(us(949), us(949))
     assert event.onset == when(us(49))
+
+
+def test_what_is_provisional_raises_only_what_is_urgent() -> None:
+    subject = engine()
+    early = feature("event.vt", 10, 12, 150.0) | {"provisional": True}
+    assert take_feature(subject, early) == []
+    assert take_feature(subject, early | {"withdrawn": True, "revision": 2}) == []
+    [told] = take_feature(subject, feature("event.vt", 10, 12, 150.0, revision=3))
+    assert (told.rule, told.notify) == ("ventricular-tachycardia", True)
+    urgent = feature("event.vf", 60, 66, 200.0, patient="p2") | {"provisional": True}
+    assert [event.rule for event in take_feature(subject, urgent)] == ["ventricular-fibrillation"]

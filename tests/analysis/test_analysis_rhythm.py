@@ -11,7 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.analysis.test_analysis_core import FS, World, _message, _split
-from vitalgate.stream.analysis_features import FeatureResult
+from vitalgate.stream.analysis_block import CELLS, Block
+from vitalgate.stream.analysis_clock import BlockClock
+from vitalgate.stream.analysis_features import FeatureResult, event_features
+from vitalgate.stream.analysis_line import Key, Line, Packet
 
 SECONDS = 460
 #: Without P waves, and a fine ripple in their place.
@@ -238,3 +241,28 @@ def test_what_was_provisional_is_final_or_gone() -> None:
     world.finish()
     assert early > 20
     assert _differences(world) == []
+
+
+def _events_of_run(quality: str, provisional: bool) -> set[str]:
+    """Names of the events of three blocks of which the middle one, of this quality, has a run of ventricular beats."""
+    beats = np.concatenate([np.arange(100, 10 * FS, 200), np.arange(10 * FS + 50, 10 * FS + 8 * 100, 100)])
+    beats = np.concatenate([beats, np.arange(int(14.2 * FS), 30 * FS, 200)])
+    kinds = np.where((beats >= 10 * FS) & (beats < 14 * FS), "V", "N")
+    near = {}
+    for number in range(3):
+        inside = (beats >= number * 10 * FS) & (beats < (number + 1) * 10 * FS)
+        near[number] = Block(
+            beats[inside], kinds[inside], ((0, 10 * FS),), quality if number == 1 else "good", None, True, (),
+            np.zeros(CELLS, np.int16), None,
+        )  # fmt: skip
+    key = Key("p1", "d1", "ecg.II", "r1", FS, 1)
+    line = Line(key)
+    line.add(Packet(0, 30 * FS, (1, 1, 0), 0, np.zeros(30 * FS, np.float32)))
+    found = event_features(key, range(3), near, BlockClock(line, {}), 1, provisional=provisional)
+    return {feature.name for feature in found}
+
+
+def test_on_bad_signal_nothing_is_told_that_hangs_on_the_class_of_a_beat() -> None:
+    assert "event.vt" in _events_of_run("good", False) & _events_of_run("usable", False)
+    assert _events_of_run("bad", False) == set()
+    assert _events_of_run("bad", True) == set(), "nor early"

@@ -31,8 +31,11 @@ NEWS2_INPUTS: tuple[tuple[str, str, float], ...] = (
     ("consciousness", "reading/consciousness", 24.0),
     ("temperature", "reading/temperature", 24.0),
 )
-#: A continuous input counts with the median of this stretch, so that one sample does not move the score.
+#: A continuous input counts with the median of this stretch, so that one sample does not move the score; breath and
+#: heart rate with that of a quarter of an hour, since the chart means somebody at rest and people at home climb stairs.
 NEWS2_MEDIAN_S = 60.0
+NEWS2_REST_S = 900.0
+_AT_REST = frozenset({"reading/respiration_rate", "feature/heart_rate", "reading/heart_rate"})
 NEWS2 = "(news2)"
 
 
@@ -40,8 +43,8 @@ def news2_terms() -> tuple[Term, ...]:
     """Inputs of the score; the same for every rule that uses it."""
     return tuple(
         Term(
-            NEWS2, n, key, "band", 1, 0.0, 0.0, within_us=us(NEWS2_MEDIAN_S), hold_us=us(hours * 3600),
-            parameter=parameter,
+            NEWS2, n, key, "band", 1, 0.0, 0.0, within_us=us(NEWS2_REST_S if key in _AT_REST else NEWS2_MEDIAN_S),
+            hold_us=us(hours * 3600), parameter=parameter,
         )
         for n, (parameter, key, hours) in enumerate(NEWS2_INPUTS)
     )  # fmt: skip

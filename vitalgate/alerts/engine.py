@@ -83,7 +83,8 @@ class Engine(Population):
         """One record of patient.features; start and end are its times in microseconds."""
         name = feature["name"]
         key = self.book.features.get(name)
-        if key is None:
+        if key is None or (feature.get("provisional") and key not in self.book.urgent):
+            # What may be taken back in seconds is told only where seconds count.
             return []
         patient = self._patient(feature["patient"])
         if key not in patient.book.by_key:

@@ -60,6 +60,10 @@ class Book:
         for name in self.ranked:
             for implied in self.rules[name].suppresses:
                 self.suppressors.setdefault(implied, []).append(name)
+        self.urgent = frozenset(
+            term.key for name, found in self.terms.items() if self.rules[name].priority == "high" for term in found
+        )
+        """Keys that a rule of high priority listens to."""
         self.readings = _named(self.by_key, "reading/")
         self.features = _named(self.by_key, "feature/")
         self.devices = {kind: (key, self.by_key[key]) for kind, key in _named(self.by_key, "device/").items()}

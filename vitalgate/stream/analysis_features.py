@@ -142,15 +142,13 @@ def event_features(
     for number, events in zip(wanted, rhythm_pieces(timeline, fs, edges), strict=True):
         if number not in near or not near[number].believed:
             continue
-        # Before its block is final a grade says less, and waiting for it costs seconds.
-        grades = {Grade.BAD.value, Grade.USABLE.value} if provisional else {Grade.BAD.value}
-        doubtful = near[number].quality in grades
+        bad = near[number].quality == Grade.BAD.value
         found += [
             FeatureResult(
                 key, f"event.{event.kind}", event.onset, event.offset, clock(event.onset), clock.end(event.offset),
                 round(event.value, 3), event.unit, revision=revision, provisional=provisional,
             )
             for event in events
-            if (kinds is None or event.kind in kinds) and not (doubtful and event.kind in CLASSED)
+            if (kinds is None or event.kind in kinds) and not (bad and event.kind in CLASSED)
         ]  # fmt: skip
     return found
