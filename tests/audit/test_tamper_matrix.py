@@ -230,7 +230,8 @@ def ground(kafka_bootstrap: str, postgres_dsn: str, tmp_path_factory: pytest.Tem
     archive.close()
     with psycopg.connect(postgres_dsn, autocommit=True) as connection:
         connection.execute("SET client_min_messages = error")
-        for schema in (settings.database.db_schema, f"{settings.database.db_schema}_data"):
+        name = settings.database.db_schema
+        for schema in (f"{name}_records", name, f"{name}_data"):
             connection.execute(f"DROP SCHEMA {schema} CASCADE")
 
 

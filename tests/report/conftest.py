@@ -79,7 +79,7 @@ def deployment(postgres_dsn: str) -> Iterator[DatabaseSettings]:
     yield settings
     with psycopg.connect(postgres_dsn, autocommit=True) as connection:
         connection.execute("SET client_min_messages = error")
-        for name in (settings.db_schema, f"{settings.db_schema}_data"):
+        for name in (f"{settings.db_schema}_records", settings.db_schema, f"{settings.db_schema}_data"):
             connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(name)))
 
 

@@ -18,7 +18,7 @@ from vitalgate.storage.migrate import migrate
 from vitalgate.storage.recorder import Recorder
 
 Query = Callable[..., list[tuple[Any, ...]]]
-_KEPT = ("migrations", "meta", "timed")
+_KEPT = ("migrations", "meta", "timed", "permissions", "record_verbs")
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +31,7 @@ def drop(dsn: str, schema: str) -> None:
     """Remove a deployment's schemas; the server's own jobs may be in the way for a moment."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("SET client_min_messages = error")
-        for name in (schema, f"{schema}_data"):
+        for name in (f"{schema}_records", schema, f"{schema}_data"):
             for attempt in range(5):
                 try:
                     connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(name)))
@@ -101,13 +101,13 @@ def empty(settings: DatabaseSettings) -> None:
     with psycopg.connect(settings.dsn, autocommit=True) as connection:
         connection.execute("SET session_replication_role = replica; SET client_min_messages = error")
         rows = connection.execute(
-            "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE n.nspname = %s AND c.relkind IN ('r', 'p') AND NOT c.relispartition",
-            (f"{settings.db_schema}_data",),
+            "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = ANY(%s) AND c.relkind IN ('r', 'p') AND NOT c.relispartition",
+            ([f"{settings.db_schema}_data", f"{settings.db_schema}_records"],),
         ).fetchall()
-        for (name,) in rows:
+        for schema, name in rows:
             if name not in _KEPT:
-                connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(f"{settings.db_schema}_data", name)))
+                connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(schema, name)))
         if settings.timescale == "on":
             for name in ("readings_quarter", "readings_minute"):
                 connection.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier(f"{settings.db_schema}_data", name)))

@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--kind", choices=["readings", "resent", "waveforms"], default="readings")
     given = parser.parse_args()
     database = DatabaseSettings(dsn=given.dsn, db_schema=SCHEMA)
-    drop = f"DROP SCHEMA IF EXISTS {SCHEMA}_data CASCADE; DROP SCHEMA IF EXISTS {SCHEMA} CASCADE"
+    drop = "".join(f"DROP SCHEMA IF EXISTS {SCHEMA}{end} CASCADE;" for end in ("_records", "_data", ""))
     with psycopg.connect(given.dsn, autocommit=True) as connection:
         connection.execute(drop)
         migrate(database)

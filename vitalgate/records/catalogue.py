@@ -6,6 +6,7 @@ from vitalgate.records.errors import Invalid
 from vitalgate.records.record_type import RecordType
 from vitalgate.records.types.account import SESSION, USER
 from vitalgate.records.types.appointment import APPOINTMENT
+from vitalgate.records.types.break_glass import BREAK_GLASS
 from vitalgate.records.types.cardiac_rehab_log import CARDIAC_REHAB_LOG
 from vitalgate.records.types.care_team import CARE_TEAM
 from vitalgate.records.types.device_data import DEVICE_DATA
@@ -20,7 +21,7 @@ from vitalgate.records.types.treatment_plan import TREATMENT_PLAN
 RECORDS: dict[str, RecordType] = {
     kind.name: kind
     for kind in (
-        USER, SESSION, PATIENT_PROFILE, CARE_TEAM, DEVICE, DEVICE_DATA, ALERT, MONITORING_LOG, ECG_REPORT,
+        USER, SESSION, PATIENT_PROFILE, CARE_TEAM, BREAK_GLASS, DEVICE, DEVICE_DATA, ALERT, MONITORING_LOG, ECG_REPORT,
         CARDIAC_REHAB_LOG, MESSAGE, APPOINTMENT, LAB_RESULT, TREATMENT_PLAN, AUDIT_LOG,
     )
 }  # fmt: skip

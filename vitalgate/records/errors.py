@@ -34,10 +34,22 @@ class Invalid(RecordError):
 
 
 class NotAllowed(RecordError):
-    """The role or relation does not permit this verb on a record that the user can see."""
+    """The role or relation does not permit this verb on a record that the user can see.
+
+    The rest says for the audit what was tried: action, kind of record, its id, the patient.
+    """
 
     code = "not_allowed"
     status = 403
+
+    def __init__(
+        self, text: str, *, action: str = "", record: str = "", entity: str = "", patient: str | None = None
+    ) -> None:
+        super().__init__(text)
+        self.action = action
+        self.record = record
+        self.entity = entity
+        self.patient = patient
 
 
 class NotFound(RecordError):

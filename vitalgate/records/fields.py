@@ -40,7 +40,8 @@ def field(
     alias
         Its first spelling, when that is not the camel case of its name.
     column
-        Its column, when that is not its name.
+        Its column, when that is not its name; "=SQL" for one that is worked out from others, "-" for one that is taken
+        and not kept.
     sealed
         Kept encrypted; searched for by exact match only, where the record says that it is indexed.
     required

@@ -48,7 +48,8 @@ class Transition:
     required
         What must be given or be there already.
     stamps
-        Columns that are set: to "now", "user", or null ("none").
+        Fields that the database sets: now, user; first and today (now, or its day, unless there is one already); next
+        (one more).
     check
         Further pre-conditions.
     """
@@ -85,7 +86,7 @@ class RecordType:
     model
         The record as it is served.
     relation
-        The table or view that is read, a plain name in the schema of views.
+        The table or view that is read, a plain name in the schema of records.
     table
         The table that is written; empty for what is only read.
     states
@@ -124,8 +125,14 @@ class RecordType:
         return {
             name: facts(info).get("column") or name
             for name, info in self.model.model_fields.items()
-            if facts(info).get("column") != "-"
+            if not str(facts(info).get("column", "-" if not facts(info) else "")).startswith(("-", "="))
         }
+
+    @cached_property
+    def told(self) -> dict[str, str]:
+        """SQL by field, of fields that are worked out and not stored."""
+        columns = {name: str(facts(info).get("column", "")) for name, info in self.model.model_fields.items()}
+        return {name: column[1:] for name, column in columns.items() if column.startswith("=")}
 
     @cached_property
     def sealed(self) -> frozenset[str]:
@@ -151,6 +158,12 @@ class RecordType:
             for name, info in self.model.model_fields.items()
             if facts(info).get("also")
         }
+
+    def columns_of(self, verb: Transition) -> list[str]:
+        """The columns that a verb may set, those of blind indexes included."""
+        names = [*verb.fields, *verb.stamps]
+        found = [self.columns[name] for name in names if name in self.columns]
+        return found + [f"{name}_index" for name in names if name in self.indexed]
 
     def verb(self, name: str) -> Transition:
         """A verb by name. Raises Invalid, naming those there are."""

@@ -16,7 +16,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class Names:
-    """The schema of the views and the schema of the tables."""
+    """The schemas of the views, of the tables, and of the records."""
 
     schema: str
 
@@ -24,6 +24,21 @@ class Names:
     def data(self) -> str:
         """Schema of the tables; no reading role may touch it."""
         return f"{self.schema}_data"
+
+    @property
+    def records(self) -> str:
+        """Schema of people and their records, which the application's role may enter."""
+        return f"{self.schema}_records"
+
+    @property
+    def app_role(self) -> str:
+        """Role that sees records, always as some user."""
+        return f"{self.schema}_app"
+
+    @property
+    def auth_role(self) -> str:
+        """Role that sees accounts and sessions, and no record."""
+        return f"{self.schema}_auth"
 
     def fill(self, text: str) -> str:
         """SQL with `{schema}` and `{data}` put in. The setting's pattern keeps the names plain identifiers."""
@@ -64,7 +79,8 @@ def connect(
             "database.dsn is empty: name a PostgreSQL (VITALGATE_DATABASE_DSN) or start one (vitalgate up)"
         )
     where = names(settings)
-    options = f"-c search_path={where.schema if views else where.data},public"
+    path = where.schema if views else f"{where.data},{where.records}"
+    options = f"-c search_path={path},public"
     options += " -c timezone=UTC -c datestyle=ISO -c jit=off -c client_min_messages=warning"
     if timeout_s is not None:
         options += f" -c statement_timeout={int(timeout_s * 1000)} -c lock_timeout={int(timeout_s * 1000)}"

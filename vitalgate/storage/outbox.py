@@ -79,7 +79,8 @@ def tell_clinician(connection: Connection, clinician_id: str, schema: str) -> in
     name, state, credential, revoked_at, updated_at, teams = row
     value = {
         "clinician": clinician_id, "name": name, "state": state, "teams": teams,
-        "credential_id": hashlib.sha256(credential.encode()).hexdigest()[:12], "updated_at": updated_at,
+        "credential_id": hashlib.sha256(credential.encode()).hexdigest()[:12] if credential else "",
+        "updated_at": updated_at,
     }  # fmt: skip
     if revoked_at is not None:
         value["revoked_at"] = revoked_at

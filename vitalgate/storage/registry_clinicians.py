@@ -1,4 +1,8 @@
-"""Clinicians and their teams, in the registry: a change and its outbox row are one transaction, as for devices."""
+"""Clinicians and their teams, in the registry: a change and its outbox row are one transaction, as for devices.
+
+A clinician's teams are lines of the care team: who gets the alerts of a team's patients sees their records too. Being
+taken from a team ends the line; that it was there stays.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,10 @@ from vitalgate.storage.registry_names import check_name_free
 from vitalgate.storage.registry_records import Change
 
 TEAM_MOST = 40
+_LEAVE = (
+    "UPDATE care_team SET status = 'ended', to_time = clock_timestamp(), changed_at = now(), version = version + 1"
+    " WHERE clinician_id = %s AND status = 'active' AND team IS NOT NULL"
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,7 @@ class CareRegistry(Registry):
                 INSERT INTO clinicians AS c (clinician_id, name, credential_hash) VALUES (%s, %s, %s)
                 ON CONFLICT (clinician_id) DO UPDATE SET name = excluded.name, state = 'active', revoked_at = NULL,
                     credential_hash = excluded.credential_hash, updated_at = now()
-                WHERE c.state = 'revoked'
+                WHERE c.state = 'revoked' OR c.credential_hash = ''
                 """,
                 (clinician_id, name, credential_hash),
             )
@@ -66,7 +74,7 @@ class CareRegistry(Registry):
                 raise StorageError(
                     f"clinician {clinician_id!r} exists already; `vitalgate clinician assign` changes their teams"
                 )
-            connection.execute("DELETE FROM clinician_teams WHERE clinician_id = %s", (clinician_id,))
+            connection.execute(f"{_LEAVE} AND NOT team = ANY(%s)", (clinician_id, list(teams)))
             _put(connection, clinician_id, teams)
             return Change(outbox.tell_clinician(connection, clinician_id, self._schema))
 
@@ -84,9 +92,7 @@ class CareRegistry(Registry):
             raise StorageError(f"team {both[0]!r} is to be given and taken away at once")
         with self._change() as connection:
             _active(connection, clinician_id)
-            taken = connection.execute(
-                "DELETE FROM clinician_teams WHERE clinician_id = %s AND team = ANY(%s)", (clinician_id, list(remove))
-            ).rowcount
+            taken = connection.execute(f"{_LEAVE} AND team = ANY(%s)", (clinician_id, list(remove))).rowcount
             if not taken + _put(connection, clinician_id, add):
                 return Change(None)
             connection.execute("UPDATE clinicians SET updated_at = now() WHERE clinician_id = %s", (clinician_id,))
@@ -139,7 +145,8 @@ def _active(connection: Connection, clinician_id: str) -> None:
 
 def _put(connection: Connection, clinician_id: str, teams: Collection[str]) -> int:
     return connection.execute(
-        "INSERT INTO clinician_teams (clinician_id, team) SELECT %s, unnest(%s::text[]) ON CONFLICT DO NOTHING",
+        "INSERT INTO care_team (clinician_id, team, created_by)"
+        " SELECT %s, unnest(%s::text[]), current_setting('vitalgate.who', true) ON CONFLICT DO NOTHING",
         (clinician_id, sorted(set(teams))),
     ).rowcount
 

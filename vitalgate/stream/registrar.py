@@ -20,8 +20,8 @@ from vitalgate.config.settings import Settings
 from vitalgate.config.topics import REGISTRY_CLINICIANS, REGISTRY_DEVICES, device_topic
 from vitalgate.config.transport import context
 from vitalgate.gateway.access import Access, AccessError, Device, Person, Reconciled, open_access
-from vitalgate.gateway.address import Address, backoff, service_client_id
-from vitalgate.gateway.broker_watch import BrokerWatch
+from vitalgate.gateway.address import Address, backoff, manner, service_client_id
+from vitalgate.gateway.broker_watch import watch
 from vitalgate.gateway.confirmed import ConfirmedProducer, NotDelivered
 from vitalgate.gateway.link import LinkDown
 from vitalgate.gateway.publisher import Outgoing, Publisher
@@ -53,7 +53,7 @@ class Registrar:
         self._settings = settings
         mqtt = settings.mqtt
         self._password = read_secret(mqtt.admin_password_file, "broker administrator's password")
-        self._watch = BrokerWatch(mqtt, self._password)
+        self._watch = watch(mqtt, self._password)
         wall = settings.clock.source == "wall"
         self._ticker = Ticker(settings.kafka, settings.alerting.tick_s) if wall else None
         self._producer = ConfirmedProducer(settings.kafka, "vg-registrar")
@@ -62,8 +62,9 @@ class Registrar:
         speaker = read_secret(mqtt.password_file, "gateway's MQTT password (mqtt.password_file)")
         name = service_client_id("vg-registrar-down", speaker)
         self._unsaid = threading.Event()
+        tls = context(mqtt, "mqtt")
         self._down = Publisher(
-            Address(mqtt.host, mqtt.port, name, mqtt.username, speaker, context(mqtt, "mqtt"), clean=True),
+            Address(mqtt.host, mqtt.port, name, mqtt.username, speaker, tls, clean=True, **manner(mqtt)),
             on_connect=self._unsaid.set,
         )
         self._stop = threading.Event()

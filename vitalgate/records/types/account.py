@@ -14,12 +14,12 @@ class User(RecordModel):
     id: str = field("Identity of the user.", "", source="server")
     email: str = field("E-mail address; sealed, searched for by exact match.", "", source="server", sealed=True)
     display_name: str = field("Name shown to others.", "", source="server", sealed=True)
-    roles: list[str] = field("patient, clinician, administrator, device_manager.", [], source="server", column="-")
+    roles: list[str] = field("patient, clinician, administrator, device_manager.", [], source="server")
     patient: str | None = field("The patient that this user is.", source="server", column="patient_id")
     clinician: str | None = field("The clinician that this user is.", source="server", column="clinician_id")
     status: str = field("invited, pending, active or disabled.", "pending", source="server")
     email_verified_at: AwareDatetime | None = field("When the address was proved.", source="server")
-    second_factor: bool = field("Whether a TOTP second factor is set up.", False, source="server", column="-")
+    second_factor: bool = field("Whether a TOTP second factor is set up.", False, source="server")
     locked_until: AwareDatetime | None = field("Locked out after too many failures, until.", source="server")
     created_at: AwareDatetime | None = field("When the account was made.", source="server")
     version: int = field("One more with every change.", 1, source="server")
@@ -31,7 +31,7 @@ USER = RecordType(
     path="users",
     meaning="User accounts, their roles and state.",
     model=User,
-    relation="users",
+    relation="user_accounts",
     states=("invited", "pending", "active", "disabled"),
     sorts=("created_at",),
     filters=("status", "patient", "clinician"),

@@ -63,6 +63,7 @@ def _zone(after: Values, _before: Values) -> None:
         )
 
 
+_IN_FORCE = {"effective_from": "now"}
 _CONTENT = ("provider", "exercise_type", "duration", "calories_burned", "date", "session_details")
 
 
@@ -86,13 +87,15 @@ CARDIAC_REHAB_LOG = RecordType(
         one.verb: one
         for one in (
             Transition("create", "Plan a session.", to="upcoming", fields=("patient", *_CONTENT),
-                       required=("patient", "exercise_type", "date"), check=_zone),
+                       required=("patient", "exercise_type", "date"), stamps=_IN_FORCE, check=_zone),
             Transition("change", "Correct it; the version before stays.", ("upcoming", "completed", "missed"),
-                       fields=_CONTENT, check=_zone),
-            Transition("complete", "It was held.", ("upcoming", "missed"), "completed", _CONTENT, check=_both),
-            Transition("miss", "The patient did not come.", ("upcoming",), "missed"),
+                       fields=_CONTENT, stamps=_IN_FORCE, check=_zone),
+            Transition("complete", "It was held.", ("upcoming", "missed"), "completed", _CONTENT, stamps=_IN_FORCE,
+                       check=_both),
+            Transition("miss", "The patient did not come.", ("upcoming",), "missed", stamps=_IN_FORCE),
             Transition("withdraw", "It was entered in error.", ("upcoming", "completed", "missed"),
-                       fields=("withdrawn_reason",), required=("withdrawn_reason",), stamps={"withdrawn_at": "now"}),
+                       fields=("withdrawn_reason",), required=("withdrawn_reason",),
+                       stamps={"withdrawn_at": "now", **_IN_FORCE}),
         )
     },
 )  # fmt: skip

@@ -47,9 +47,11 @@ CARE_TEAM = RecordType(
         for one in (
             Transition(
                 "create", "Put a clinician on a patient's care team, from now on.", to="active",
-                fields=("patient", "clinician", "role"), required=("patient", "clinician"), check=_named,
+                fields=("patient", "clinician", "role"), required=("patient", "clinician"),
+                stamps={"from_time": "now"}, check=_named,
             ),
-            Transition("end", "From now on the clinician is not on it any more.", ("active",), "ended"),
+            Transition("end", "From now on the clinician is not on it any more.", ("active",), "ended",
+                       stamps={"to_time": "now"}),
         )
     },
 )  # fmt: skip

@@ -13,7 +13,7 @@ from vitalgate.records.record_type import RecordType, Transition
 class DeviceData(RecordModel):
     """One version of one measured value."""
 
-    id: str = field("device/metric/site/time/index/version; stable.", "", source="server", column="-")
+    id: str = field("device/metric/site/time/index/version; stable.", "", source="server")
     patient: str = field("Whose it is.", column="patient_id", required=True)
     device: str = field("The device that measured.", "", source="server", column="device_id")
     device_type: str = field("Kind of the device.", "", source="server")
@@ -27,7 +27,7 @@ class DeviceData(RecordModel):
     retracted: bool = field("Whether this version takes the value back.", False, source="server")
     data_payload: dict[str, Any] = field(
         "value, code, comparator, unit, valueSent, unitSent, context, flags, absent, unusual, group.", {},
-        source="server", column="-",
+        source="server",
     )  # fmt: skip
     entered_by: str | None = field("The user who entered it by hand; null for a device's own.", source="server")
     readings: list[dict[str, Any]] = field(

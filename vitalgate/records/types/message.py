@@ -26,7 +26,7 @@ class Message(Envelope):
     delivered_at: AwareDatetime | None = field("When it reached a recipient's application.", source="server")
     read_at: AwareDatetime | None = field("When a recipient read it first.", source="server")
     read_by: str | None = field("Who that was.", source="server")
-    is_read: bool = field("Whether it has been read.", False, source="server", column="-")
+    is_read: bool = field("Whether it has been read.", False, source="server", column="=status = 'read'")
     legal_hold: bool = field("Kept beyond the retention policy while true.", False, source="server")
     status: str = field("sent, delivered or read.", "sent", source="server")
 
@@ -52,6 +52,10 @@ MESSAGE = RecordType(
                        stamps={"delivered_at": "now"}),
             Transition("mark_read", "The recipient has read it.", ("sent", "delivered"), "read",
                        stamps={"read_at": "now", "read_by": "user", "delivered_at": "first"}),
+            Transition("hold", "Keep it beyond the retention policy, or no longer.", ("sent", "delivered", "read"),
+                       fields=("legal_hold",)),
+            Transition("expire", "The retention policy takes its words away.", ("sent", "delivered", "read"),
+                       fields=("body", "attachments", "withdrawn_reason"), stamps={"withdrawn_at": "first"}),
             Transition("withdraw", "Take it back; that it was there stays.", ("sent", "delivered", "read"),
                        fields=("withdrawn_reason",), required=("withdrawn_reason",), stamps={"withdrawn_at": "now"}),
         )

@@ -29,7 +29,9 @@ class Contact(BaseModel):
 class PatientProfile(Envelope):
     """A patient's profile; its id is the patient's id."""
 
-    user: str | None = field("The patient's user account, once there is one.", source="server", column="-")
+    user: str | None = field(
+        "The patient's user account, once there is one.", source="server", column="=user_of(patient_id)"
+    )
     medical_record_number: str = field(
         "Unique in the organisation.", required=True, sealed=True, min_length=1, max_length=64
     )
@@ -39,7 +41,9 @@ class PatientProfile(Envelope):
     primary_clinic: str | None = field("The clinic that looks after the patient.", max_length=200)
     time_zone: str = field("IANA time zone that decides the patient's day and quiet hours.", "UTC", max_length=64)
     preferences: dict[str, Any] = field("The patient's own settings of their applications.", {})
-    is_active: bool = field("Whether the patient is looked after now.", True, source="server", column="-")
+    is_active: bool = field(
+        "Whether the patient is looked after now.", True, source="server", column="=status = 'active'"
+    )
     status: str = field("active or inactive.", "active", source="server")
 
 
