@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vitalgate.cli._context import Failure, data_directory, json_option, print_json, settings
+from vitalgate.cli._certificates import authority_here, failing, push_revoked
+from vitalgate.cli._context import json_option, print_json
 
 if TYPE_CHECKING:
-    from vitalgate.pki.authority import Authority, Issued
+    from vitalgate.pki.authority import Issued
 
 _OUT = click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", default=Path(), show_default="here",
@@ -35,31 +34,12 @@ def command() -> None:
     """
 
 
-@contextmanager
-def _failing() -> Iterator[None]:
-    from vitalgate.pki.certificates import PkiError
-
-    try:
-        yield
-    except PkiError as error:
-        raise Failure(str(error)) from error
-    except OSError as error:
-        raise Failure(f"{error.filename}: {error.strerror}") from error
-
-
-def _authority() -> Authority:
-    from vitalgate.pki.authority import Authority
-
-    named = settings().settings.security.ca_dir
-    return Authority(Path(named) if named else data_directory() / "ca")
-
-
 @command.command()
 @json_option
 def init(as_json: bool) -> None:
     """Make the authorities that are not there yet; what is there stays."""
-    authority = _authority()
-    with _failing():
+    authority = authority_here()
+    with failing():
         made = authority.init(datetime.now(UTC))
     document = {
         "directory": str(authority.folder),
@@ -93,8 +73,8 @@ def issue(kind: Any, name: str, hosts: tuple[str, ...], days: int, out: Path, as
     """
     from vitalgate.pki.authority import write_pair
 
-    with _failing():
-        entry, pair = _authority().issue(kind, name, datetime.now(UTC), days=days, hosts=hosts)
+    with failing():
+        entry, pair = authority_here().issue(kind, name, datetime.now(UTC), days=days, hosts=hosts)
         files = write_pair(out, name, pair)
     _tell_issued(entry, files, as_json)
 
@@ -112,13 +92,13 @@ def renew(name: str, keep_old: bool, days: int, out: Path, as_json: bool) -> Non
     """
     from vitalgate.pki.authority import write_pair
 
-    authority, now = _authority(), datetime.now(UTC)
-    with _failing():
+    authority, now = authority_here(), datetime.now(UTC)
+    with failing():
         old = authority.find(name)
         entry, pair = authority.issue(old.kind, old.name, now, days=days, hosts=old.hosts)
         files = write_pair(out, old.name, pair)
         revoked = [] if keep_old else authority.revoke(old.name, now, keep=entry.serial)
-    _push(revoked)
+    push_revoked(revoked)
     _tell_issued(entry, files, as_json, revoked)
 
 
@@ -131,9 +111,9 @@ def revoke(what: str, as_json: bool) -> None:
     The broker of a running local stack reads the list at once, and the device's connection is cut. A broker of your
     own needs the list (devices/crl.pem) and SIGHUP; then `vitalgate device revoke` cuts the connection.
     """
-    with _failing():
-        revoked = _authority().revoke(what, datetime.now(UTC))
-    done = _push(revoked)
+    with failing():
+        revoked = authority_here().revoke(what, datetime.now(UTC))
+    done = push_revoked(revoked)
     if as_json:
         print_json({"revoked": [asdict(entry) for entry in revoked], "broker_told": done})
         return
@@ -149,8 +129,8 @@ def revoke(what: str, as_json: bool) -> None:
 def list_(ending: int | None, as_json: bool) -> None:
     """List what was issued: kind, name, state, end, serial number."""
     now = datetime.now(UTC)
-    with _failing():
-        entries = _authority().listed()
+    with failing():
+        entries = authority_here().listed()
     if ending is not None:
         entries = [entry for entry in entries if entry.state(now) == "valid" and _days_left(entry, now) <= ending]
     if as_json:
@@ -165,8 +145,8 @@ def list_(ending: int | None, as_json: bool) -> None:
 @json_option
 def show(what: str, as_json: bool) -> None:
     """Show the newest certificate of a NAME, or one by its SERIAL number."""
-    with _failing():
-        entry = _authority().find(what)
+    with failing():
+        entry = authority_here().find(what)
     document = {**asdict(entry), "state": entry.state(datetime.now(UTC))}
     if as_json:
         print_json(document)
@@ -188,34 +168,3 @@ def _tell_issued(entry: Issued, files: Sequence[Path], as_json: bool, revoked: S
     click.echo(f"{entry.kind} {entry.name}: {certificate} and {key}, valid until {entry.not_after[:10]}")
     for each in revoked:
         click.echo(f"revoked the earlier one, serial {each.serial}")
-
-
-def _push(revoked: Sequence[Issued]) -> bool:
-    """Have the local stack's broker read the list, and cut the devices' connections; False where none runs here."""
-    from vitalgate.config.loading import SettingsError, read_secret
-    from vitalgate.gateway import dynsec
-    from vitalgate.gateway.link import LinkDown
-    from vitalgate.local import control
-    from vitalgate.local.errors import StackError
-
-    devices = sorted({entry.name for entry in revoked if entry.kind == "device"})
-    mqtt = settings().settings.mqtt
-    if not devices or not mqtt.certificate_port:
-        return False
-    try:
-        control.kill_process(data_directory(), "mosquitto", signal.SIGHUP)
-        password = read_secret(mqtt.admin_password_file, "broker administrator's password (mqtt.admin_password_file)")
-        with dynsec.Dynsec(mqtt, password) as broker:
-            state = broker.clients()
-            # A device that may come back with a password or another certificate is cut off by being let in again.
-            for name in devices:
-                if name in state:
-                    commands = [dynsec.disable(name)] + ([] if state[name].disabled else [dynsec.enable(name)])
-                    broker.run(commands)
-    except control.NotRunningError:
-        return False
-    except (StackError, LinkDown, dynsec.DynsecError, SettingsError) as error:
-        raise Failure(
-            f"{', '.join(devices)}: revoked and on the list, but the broker was not told: {error}; send it SIGHUP"
-        ) from error
-    return True

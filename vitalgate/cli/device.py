@@ -255,15 +255,20 @@ def assign(
 @click.argument("device_ids", metavar="ID...", nargs=-1, required=True)
 @json_option
 def revoke(device_ids: tuple[str, ...], as_json: bool) -> None:
-    """Take access away from devices at once: connections are cut; what they sent stays."""
+    """Take access away from devices at once: connections are cut; what they sent stays.
+
+    Certificates that `vitalgate ca` here gave them are revoked too.
+    """
+    from vitalgate.cli._certificates import revoke_certificates
     from vitalgate.storage.registry import Registry
     from vitalgate.stream.enrolment import APPLY_S
 
     with failing(), Registry(settings().settings.database, who=person()) as registry:
         changes = [registry.revoke(device_id) for device_id in device_ids]
         applied = registry.wait_applied(changes[-1].outbox, APPLY_S)
+    certificates = sum(map(revoke_certificates, device_ids))
     if as_json:
-        print_json({"revoked": list(device_ids), "applied": applied})
+        print_json({"revoked": list(device_ids), "applied": applied, "certificates": certificates})
     else:
         click.echo("\n".join(f"{device_id} revoked" for device_id in device_ids))
     if not applied:
