@@ -32,6 +32,8 @@ class Record(NamedTuple):
     """Content identity, hex."""
     trace: str = ""
     partition: int = -1
+    extra: tuple[tuple[str, bytes], ...] = ()
+    """Further headers."""
 
 
 class ConfirmedProducer:
@@ -66,6 +68,7 @@ class ConfirmedProducer:
             headers: Headers = [*schema_headers(record.topic), ("message_id", record.message_id.encode())]
             if record.trace:
                 headers.append(("trace", record.trace.encode()))
+            headers += record.extra
             self._produce(record, headers, delivered)
         left = self._producer.flush(self._timeout_s + 1.0)
         if left or failed:

@@ -32,6 +32,7 @@ from vitalgate.storage.errors import StorageError, transient
 from vitalgate.storage.registry import CHANNEL, OutboxRow, Registry
 from vitalgate.storage.registry_clinicians import CareRegistry
 from vitalgate.stream.moving import Mover, move_of
+from vitalgate.stream.record_relay import relay
 from vitalgate.stream.registry_records import audit_record, registry_record
 from vitalgate.telemetry import metrics
 from vitalgate.telemetry.health import Health
@@ -127,11 +128,13 @@ class Registrar:
         """Have the broker let in whom the registry lets in, and the topics say what the registry says."""
         broker.prepare()
 
+        # Who has no credential is no user of the broker: what people type in, clinicians with applications only.
         def devices() -> list[Device]:
-            return [Device(one.device_id, one.state == "active", one.credential_hash) for one in registry.devices()]
+            found = [one for one in registry.devices() if one.credential_hash]
+            return [Device(one.device_id, one.state == "active", one.credential_hash) for one in found]
 
         def people() -> list[Person]:
-            found = registry.clinicians()
+            found = [one for one in registry.clinicians() if one.credential_hash]
             return [Person(one.clinician_id, one.state == "active", one.teams, one.credential_hash) for one in found]
 
         _tell("devices", broker.reconcile_devices(devices), broker.remedy)
@@ -146,7 +149,11 @@ class Registrar:
     # --- running ----------------------------------------------------------------------------------------------------
 
     def _follow(self, registry: Registry, broker: Access) -> None:
-        with connect(self._settings.database, "registrar-listen", autocommit=True) as listener:
+        database = self._settings.database
+        with (
+            connect(database, "registrar-listen", autocommit=True) as listener,
+            connect(database, "registrar-records", autocommit=True) as records,
+        ):
             listener.execute(f"LISTEN {CHANNEL}")
             while not self._stop.is_set():
                 self._say_all(registry)
@@ -155,9 +162,10 @@ class Registrar:
                 todo = [row for row in rows if row.id not in moving]
                 if todo:
                     self._apply(registry, broker, todo)
+                relayed = relay(records, self._producer)
                 self._trouble = None
                 broker.idle()
-                if len(todo) < BATCH:
+                if len(todo) < BATCH and relayed < BATCH:
                     _wait(listener)
 
     def _apply(self, registry: Registry, broker: Access, rows: Sequence[OutboxRow]) -> None:
@@ -199,7 +207,9 @@ class Registrar:
         broker.readmit([again[key] for key, out in revoked.items() if not out])
         latest = {row.key: row for row in rows if row.topic == REGISTRY_CLINICIANS.name}
         for row in latest.values():
-            broker.change_clinician(orjson.loads(row.value), before.get(row.id, {}))
+            told = orjson.loads(row.value)
+            if told["credential_id"]:
+                broker.change_clinician(told, before.get(row.id, {}))
 
     def _say_all(self, registry: Registry) -> None:
         """After each connection: the broker may have lost what it retained."""
