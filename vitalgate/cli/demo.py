@@ -36,9 +36,19 @@ _IMPATIENT = {"analysis.idle_s": "4"}
     "--picture", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Where to draw the ECG strip."
 )
 @click.option("--tls", is_flag=True, help="Encrypt every connection of the system that it starts.")
+@click.option(
+    "--broker", type=click.Choice(["mosquitto", "rabbitmq"]), help="The MQTT broker to start (setting mqtt.broker)."
+)
 @json_option
 def command(
-    patients: int, seconds: float, directory: Path | None, seed: int, picture: Path | None, tls: bool, as_json: bool
+    patients: int,
+    seconds: float,
+    directory: Path | None,
+    seed: int,
+    picture: Path | None,
+    broker: str | None,
+    tls: bool,
+    as_json: bool,
 ) -> int:
     """Start the system on this machine (unless it runs), send, wait until all is quiet, and reckon.
 
@@ -53,6 +63,8 @@ def command(
 
     console = Console(stderr=as_json)
     given = options()
+    if broker is not None:
+        given.flags["mqtt.broker"] = broker
     data = data_directory()
     running = _is_running(data)
     if tls and running:

@@ -30,10 +30,11 @@ def command(ctx: click.Context) -> int | None:
 @command.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 def restore(file: Path) -> None:
-    """Write the registry's devices and clinicians into the broker's dynamic security FILE, with their passwords.
+    """Write the registry's devices and clinicians into Mosquitto's dynamic security FILE, with their passwords.
 
     For a broker that lost its file: `vitalgate broker prepare FILE` makes it anew, this puts them back. The
-    broker must not be running, for it would write over the file.
+    broker must not be running, for it would write over the file. RabbitMQ needs no such command: the registrar makes at
+    its start what is missing there.
     """
     from vitalgate.gateway.credentials import BadHash, client_entry, clinician_entry, clinician_role, restore
     from vitalgate.local.layout import write_private

@@ -13,12 +13,16 @@ from vitalgate.cli._context import Misuse, check_setting, options, settings
 @click.command(epilog="Example: vitalgate up --detach --set kafka.nodes=3")
 @click.option("--detach", "-d", is_flag=True, help="Come back when all is ready and leave it running.")
 @click.option(
+    "--broker", type=click.Choice(["mosquitto", "rabbitmq"]),
+    help="The MQTT broker to start (setting mqtt.broker): mosquitto, or rabbitmq, whose acknowledgement is durable.",
+)  # fmt: skip
+@click.option(
     "--only", metavar="NAMES", help="Start these alone, comma separated: mqtt, kafka, postgres, or processes by name."
 )
 @click.option(
     "--tls", is_flag=True, help="Encrypt every connection, with an authority made in the data directory (local.tls)."
 )
-def command(detach: bool, only: str | None, tls: bool) -> None:
+def command(detach: bool, broker: str | None, only: str | None, tls: bool) -> None:
     """Start the whole stack on this machine and keep it running until Ctrl-C or `vitalgate down`.
 
     What dies is started again. A part whose address is in the settings (mqtt.host, kafka.bootstrap, database.dsn) is
@@ -29,6 +33,8 @@ def command(detach: bool, only: str | None, tls: bool) -> None:
     from vitalgate.local.stack import Stack
 
     given = options()
+    if broker is not None:
+        given.flags["mqtt.broker"] = broker
     for name in given.flags:
         check_setting(name)
     if tls:
@@ -50,7 +56,7 @@ def command(detach: bool, only: str | None, tls: bool) -> None:
         stack.start(lambda name, seconds: click.echo(f"  {name} ready after {seconds:.1f} s"), detach=detach)
         running = stack.settings.settings
         click.echo(f"The stack is ready after {time.monotonic() - began:.1f} s (data in {stack.data}).")
-        click.echo(f"  MQTT      {running.mqtt.host}:{running.mqtt.port}")
+        click.echo(f"  MQTT      {running.mqtt.host}:{running.mqtt.port} ({running.mqtt.broker})")
         click.echo(f"  Kafka     {running.kafka.bootstrap}")
         click.echo(f"  database  {running.database.dsn}")
         if not detach:

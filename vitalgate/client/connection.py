@@ -16,6 +16,7 @@ from vitalgate.client.protocol import timestamp
 log = logging.getLogger(__name__)
 
 KEEPALIVE_S = 30
+_WRONG_VERSION = 0x84
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,12 @@ class Connection:
         The broker has let the device in; the connection is lost, or was refused.
     on_message
         The last level of the topic (receipts or down) and the payload.
+
+    Attributes
+    ----------
+    answered
+        Whether the broker has said yes or no in this version of MQTT; one that does not know the version ends the
+        connection (RabbitMQ 3.10) or says so.
     """
 
     def __init__(
@@ -60,6 +67,7 @@ class Connection:
         self._identity = identity
         self._clock, self._encode = clock, encode
         self._on_up, self._on_gone, self._on_message = on_up, on_gone, on_message
+        self.answered = False
         version = mqtt.MQTTv5 if identity.version == 5 else mqtt.MQTTv311
         # A client for each connection: paho's own resending is not wanted, for it would send old `sent_at` again.
         self._client = client = mqtt.Client(
@@ -96,6 +104,7 @@ class Connection:
         self._client.loop_stop()
 
     def _accepted(self, client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        self.answered = reason.value != _WRONG_VERSION
         if reason.is_failure:
             device = self._identity.device_id
             log.error("the broker refused the device", extra={"device": device, "detail": str(reason)})

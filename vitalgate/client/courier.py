@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from vitalgate.client.connection import Connection, Identity
@@ -136,12 +137,13 @@ class Courier:
 
     def _run(self) -> None:
         wait = _RETRY_FIRST_S
+        version, known = self._identity.version, False
         while not self._closing:
             started = time.monotonic()
             self._lost = False
             connection = Connection(
-                self._identity, clock=self._clock, encode=self._encode, on_up=self._up, on_gone=self._gone,
-                on_message=self._arrived,
+                replace(self._identity, version=version), clock=self._clock, encode=self._encode, on_up=self._up,
+                on_gone=self._gone, on_message=self._arrived,
             )  # fmt: skip
             try:
                 connection.open()
@@ -150,6 +152,9 @@ class Courier:
             else:
                 self._serve(connection)
                 connection.close()
+                known = known or connection.answered
+                if not known and self._lost:  # perhaps the broker does not know this version of MQTT
+                    version = 4 if version == 5 else self._identity.version
             if time.monotonic() - started > 30:
                 wait = _RETRY_FIRST_S
             with self._changed:

@@ -51,7 +51,7 @@ class Device:
     encoding
         json or cbor (smaller; waveforms are packed).
     version
-        MQTT version, 5 or 4 (which is 3.1.1).
+        MQTT version, 5 or 4 (which is 3.1.1). A broker that does not answer in 5 is asked in 3.1.1.
     max_message_bytes
         A larger message is refused when it is handed over: the broker would cut the connection for it, each time.
     tls

@@ -7,6 +7,9 @@ import random
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
+
+from vitalgate.config.settings import MqttSettings
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,18 @@ class Address:
     clean: bool = False
     session_expiry_s: int = 0
     receive_maximum: int = 65_535
+    version: int = 5
+    """Of MQTT: 5, with 3.1.1 for brokers that do not know it; 4 asks for 3.1.1 at once."""
+    routing_keys: bool = False
+    """The broker keeps topics as AMQP routing keys: what means something else there (`.`, `*`) is percent-encoded."""
+
+
+def manner(mqtt: MqttSettings) -> dict[str, Any]:
+    """The fields of an address that depend on which broker it is.
+
+    RabbitMQ 3.10 ends a connection in MQTT 5 without an answer, and cannot tell `a.b` from `a/b`.
+    """
+    return {"version": 4, "routing_keys": True} if mqtt.broker == "rabbitmq" else {}
 
 
 def service_client_id(name: str, password: str) -> str:

@@ -57,6 +57,10 @@ class AlertBoard:
         """Every retained message that must be there: sent again after a restart of ours or of the broker."""
         return list(self._open.values())
 
+    def topics(self) -> list[str]:
+        """The topics of all open alerts."""
+        return list(self._topics)
+
     def count(self) -> dict[str, int]:
         """How many alerts are open in each team that has any, by the team's level of the topic."""
         return dict(Counter(topic.split("/")[2] for topic in self._topics))

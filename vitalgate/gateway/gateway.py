@@ -27,9 +27,10 @@ from vitalgate.config import topics
 from vitalgate.config.kafka_client import schema_headers
 from vitalgate.config.settings import Settings
 from vitalgate.config.transport import context
-from vitalgate.gateway.address import Address, backoff, service_client_id
+from vitalgate.gateway.address import Address, backoff, manner, service_client_id
 from vitalgate.gateway.kafka_out import OVERSIZE_KEEP, Entry, Headers, KafkaOut
 from vitalgate.gateway.link import LARGEST_PACKET, Link, LinkDown, open_link
+from vitalgate.gateway.rabbit_slots import Slots
 from vitalgate.gateway.tell_time import Asked, answer, asked
 from vitalgate.telemetry import metrics
 from vitalgate.telemetry.health import Health
@@ -105,9 +106,14 @@ class Gateway:
             context(broker, "mqtt"),
             session_expiry_s=SESSION_EXPIRY_S,
             receive_maximum=broker.receive_maximum,
+            **manner(broker),
         )
         share = f"$share/{broker.share_group}/{topics.MQTT_DEVICES}/+"
         self._filters = [f"{share}/{leaf}" for leaf in topics.MQTT_KINDS]
+        self._slots: Slots | None = None
+        if broker.broker == "rabbitmq":  # it has no shared subscriptions
+            self._slots = Slots(broker, password, self._address.client_id)
+            self._filters = [self._slots.filter]
         self._tells_time = settings.clock.source == "wall"
         self._retire = retire
         self._stop = threading.Event()
@@ -198,7 +204,9 @@ class Gateway:
     def _carry(self, link: Link) -> None:
         """Read and produce until asked to stop; raises LinkDown."""
         self._last_taken = time.monotonic()
-        if self._retire:
+        if self._retire and self._slots is not None:
+            self._slots.leave()
+        if self._retire and self._slots is None:
             link.unsubscribe(self._filters)
         else:
             link.subscribe(self._filters, live=True)
@@ -237,6 +245,8 @@ class Gateway:
                 f"the broker refused the subscription to {', '.join(link.refused)}: let user "
                 f"{self._address.username!r} read them in the broker's access rules"
             )
+        if self._slots is not None and not self._retire:
+            self._slots.join()
         self._subscribed = True
         log.info("unsubscribed" if self._retire else "subscribed", extra={"filters": self._filters})
 

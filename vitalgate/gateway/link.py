@@ -25,6 +25,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from vitalgate.gateway.address import Address
+from vitalgate.gateway.rabbit_rights import encoded
 
 #: The largest packet that we let the broker send us (MQTT 5); paho holds a packet whole. A broker with a larger limit
 #: of its own would drop what lies between.
@@ -55,11 +56,11 @@ def open_link(
     manual_ack: bool = False,
     timeout_s: float = 5.0,
 ) -> Link:
-    """Connect in MQTT 5, and in 3.1.1 where the broker does not speak that. Parameters as of `Link`."""
-    try:
-        return Link(address, 5, on_message, on_published, manual_ack, timeout_s)
-    except _WrongVersion:
-        return Link(address, 4, on_message, on_published, manual_ack, timeout_s)
+    """Connect in MQTT 5, and in 3.1.1 where the broker or the address says so. Parameters as of `Link`."""
+    if address.version == 5:
+        with contextlib.suppress(_WrongVersion):
+            return Link(address, 5, on_message, on_published, manual_ack, timeout_s)
+    return Link(address, 4, on_message, on_published, manual_ack, timeout_s)
 
 
 class Link:
@@ -303,6 +304,7 @@ class Link:
         if correlation and self.version == 5:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # as above
             properties.CorrelationData = correlation
+        topic = self._name(topic)
         return self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties).mid
 
     def subscribe(self, filters: Sequence[str], *, qos: int = 1, live: bool = False, no_local: bool = False) -> None:
@@ -314,20 +316,25 @@ class Link:
         """
         self._socket()
         self.subscribed = False
+        filters = [self._name(name) for name in filters]
         if self.version == 5:
             handling = SubscribeOptions.RETAIN_DO_NOT_SEND if live else SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE
             options = SubscribeOptions(qos, noLocal=no_local, retainAsPublished=live, retainHandling=handling)
             _, mid = self._client.subscribe([(name, options) for name in filters])
         else:
             _, mid = self._client.subscribe([(name, qos) for name in filters])
-        self._asked = mid, list(filters)
+        self._asked = mid, filters
 
     def unsubscribe(self, filters: Sequence[str]) -> None:
         """Ask for topics no more; `subscribed` tells of the answer."""
         self._socket()
         self.subscribed = False
-        _, mid = self._client.unsubscribe(list(filters))
-        self._asked = mid, list(filters)
+        filters = [self._name(name) for name in filters]
+        _, mid = self._client.unsubscribe(filters)
+        self._asked = mid, filters
+
+    def _name(self, topic: str) -> str:
+        return encoded(topic) if self._address.routing_keys else topic
 
     def goodbye(self, *, session_expiry_s: int | None = None) -> None:
         """Have the broker take what is left, DISCONNECT and close; never raises.

@@ -14,6 +14,7 @@ from vitalgate.config.settings import Settings
 from vitalgate.gateway.notify_alerts import AlertEvents, OpenAlerts
 from vitalgate.gateway.notify_commands import Answers, Commands
 from vitalgate.gateway.notify_heartbeat import Heartbeat
+from vitalgate.gateway.notify_index import OpenIndex
 from vitalgate.gateway.notify_loop import Loop, NotifierFailed, address
 from vitalgate.gateway.notify_receipts import Receipts
 from vitalgate.gateway.notify_teams import Teams
@@ -38,23 +39,34 @@ class Notifier:
         self._receipts = Receipts(settings, password, self._stop)
         self._publisher = Publisher(
             address(settings, password, "alerts"),
-            filters=[f"{topics.MQTT_ALERTS}/+/+/+"],
-            on_connect=lambda: self._open.assert_all(),
-            on_message=lambda message: self._open.remove_stale(message),
+            filters=lambda: self._index.filters() if self._index else [f"{topics.MQTT_ALERTS}/+/+/+"],
+            on_connect=self._connected,
+            on_message=lambda message: (self._index.told if self._index else self._open.remove_stale)(message),
         )
         self._open = OpenAlerts(settings, self._publisher, self._stop)
         self._events = AlertEvents(settings, self._publisher, self._stop)
         teams = Teams(settings, self._stop)
+        self._index: OpenIndex | None = None
+        if settings.mqtt.broker == "rabbitmq":
+            self._index = OpenIndex(settings, teams, self._publisher, self._open.topics, self._stop)
+            self._open.index = self._index
         answers = Answers(settings, self._publisher, self._stop)
         commands = Commands(settings, password, teams, answers, self._publisher, self._stop)
         beats = Heartbeat(settings, alerting_group, teams, self._open.count, self._publisher, self._stop)
-        self._loops = (self._receipts, self._open, self._events, teams, answers, commands, beats)
+        self._loops: list[Loop] = [self._receipts, self._open, self._events, teams, answers, commands, beats]
+        if self._index is not None:
+            self._loops.append(self._index)
         self._errors: list[str] = []
         if health is not None:
             health.ready["mqtt"] = self._mqtt
             for loop in self._loops:
                 health.ready[loop.part] = self._not_ready(loop)
             health.alive["loops"] = lambda: "; ".join(self._errors) or None
+
+    def _connected(self) -> None:
+        self._open.assert_all()
+        if self._index is not None:
+            self._index.connected()
 
     def _mqtt(self) -> str | None:
         return None if self._publisher.connected else "not connected to the broker"

@@ -15,6 +15,7 @@ from vitalgate.gateway.alert_board import AlertBoard, Retained
 from vitalgate.gateway.alert_topics import events_topic
 from vitalgate.gateway.consume import assign_whole, burst, consumer, position, reached
 from vitalgate.gateway.notify_follow import Follow
+from vitalgate.gateway.notify_index import OpenIndex
 from vitalgate.gateway.notify_loop import Loop, NotifierFailed
 from vitalgate.gateway.publisher import Outgoing, Publisher
 from vitalgate.telemetry import metrics
@@ -46,6 +47,8 @@ class OpenAlerts(Loop):
         self._topic = topics.full(topics.ALERT_STATE, self.kafka)
         self._board = AlertBoard()
         self._lock = threading.Lock()
+        #: Keeps lists of what is open, for a broker that needs them.
+        self.index: OpenIndex | None = None
 
     def run(self) -> None:
         """Load the open alerts, then follow."""
@@ -60,7 +63,7 @@ class OpenAlerts(Loop):
                     changes += self._apply(message)
                 # Without a connection nothing need wait: at the next one everything is asserted.
                 if self._publisher.connected:
-                    self._publish(changes)
+                    self._publish_listed(changes)
         finally:
             source.close()
         if self.failure is not None:
@@ -102,6 +105,11 @@ class OpenAlerts(Loop):
         with self._lock:
             return self._board.count()
 
+    def topics(self) -> list[str]:
+        """The topics of all open alerts."""
+        with self._lock:
+            return self._board.topics()
+
     def remove_stale(self, message: mqtt.MQTTMessage) -> None:
         """A retained message that the broker holds: removed when no open alert has it."""
         name = message.topic
@@ -113,3 +121,12 @@ class OpenAlerts(Loop):
 
     def _publish(self, changes: list[Retained]) -> None:
         self._publisher.publish([Outgoing(item.topic, item.payload, True) for item in changes])
+
+    def _publish_listed(self, changes: list[Retained]) -> None:
+        """The same, with the lists that go with it."""
+        index = self.index
+        if index is None or not changes:
+            self._publish(changes)
+            return
+        messages = [Outgoing(item.topic, item.payload, True) for item in changes]
+        self._publisher.publish([*index.before(changes), *messages, *index.after(changes)])

@@ -37,6 +37,9 @@ _SESSION_S = 86_400
 #: Commands whose way back is remembered.
 _REMEMBERED = 20_000
 _AT_ONCE = 200
+#: One more level, where a subscription to all alerts could not be kept from matching the answers of others: RabbitMQ
+#: asks for the right to a filter, not to each message.
+_DEEPER = "answers"
 
 
 class Answers(Follow):
@@ -46,6 +49,7 @@ class Answers(Follow):
         super().__init__(settings, publisher, stop, "replies", topics.ALERT_REPLIES)
         self._ways: OrderedDict[tuple[str, str, str], Answering] = OrderedDict()
         self._ways_lock = threading.Lock()
+        self._deeper = settings.mqtt.broker == "rabbitmq"
 
     def remember(self, document: dict[str, Any], to: Answering) -> None:
         """Before the command is given: where its answer goes."""
@@ -63,9 +67,17 @@ class Answers(Follow):
         with self._ways_lock:
             to = self._ways.get((who, reply["patient"], reply["command_id"]))
         if to is not None:
-            return Outgoing(to.topic, value, correlation=to.correlation)
+            return Outgoing(self._place(to.topic), value, correlation=to.correlation)
         # We were started again in between, and know no more than what the answer says.
-        return Outgoing(replies_topic(reply["team"], who.removeprefix(WHO)), value) if reply["team"] else None
+        own = replies_topic(reply["team"], who.removeprefix(WHO))
+        return Outgoing(self._place(own), value) if reply["team"] else None
+
+    def say(self, to: Answering, document: dict[str, Any]) -> Outgoing:
+        """An answer that the alert engine has not been asked for."""
+        return Outgoing(self._place(to.topic), orjson.dumps(document), correlation=to.correlation)
+
+    def _place(self, topic: str) -> str:
+        return f"{topic}/{_DEEPER}" if self._deeper else topic
 
 
 class Commands(Loop):
@@ -151,7 +163,7 @@ class Commands(Loop):
             metrics.ALERT_COMMANDS.labels("refused").inc()
             out.append(_refusal(made.document, place.alert))
         if made.to is not None:
-            out.append(Outgoing(made.to.topic, orjson.dumps(made.document), correlation=made.to.correlation))
+            out.append(self._answers.say(made.to, made.document))
         return out
 
     def _give(self, producer: ConfirmedProducer, made: list[Record | Outgoing]) -> None:

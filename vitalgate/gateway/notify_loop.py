@@ -6,7 +6,7 @@ import threading
 
 from vitalgate.config.settings import Settings
 from vitalgate.config.transport import context
-from vitalgate.gateway.address import Address, service_client_id
+from vitalgate.gateway.address import Address, manner, service_client_id
 
 #: How often consumed offsets are committed.
 COMMIT_S = 0.5
@@ -22,7 +22,8 @@ def address(settings: Settings, password: str, part: str) -> Address:
     """Where one part of the notifier connects, under its own client id."""
     mqtt = settings.mqtt
     client = service_client_id(f"vg-notifier-{part}-{settings.worker.slot}", password)
-    return Address(mqtt.host, mqtt.port, client, mqtt.username, password, context(mqtt, "mqtt"), clean=True)
+    tls = context(mqtt, "mqtt")
+    return Address(mqtt.host, mqtt.port, client, mqtt.username, password, tls, clean=True, **manner(mqtt))
 
 
 class Loop:

@@ -40,7 +40,7 @@ class Publisher:
     address
         Where to connect; one client id each.
     filters
-        Subscribed (QoS 0, without our own messages) at each connection.
+        Subscribed (QoS 0, in MQTT 5 without our own messages) at each connection; a function is asked each time.
     on_connect, on_message
         Called on the publisher's own thread: after every connection, and for every message of `filters`. They may
         call `publish` but must not wait.
@@ -50,12 +50,12 @@ class Publisher:
         self,
         address: Address,
         *,
-        filters: Sequence[str] = (),
+        filters: Sequence[str] | Callable[[], Sequence[str]] = (),
         on_connect: Callable[[], None] | None = None,
         on_message: Callable[[mqtt.MQTTMessage], None] | None = None,
     ) -> None:
         self._address = address
-        self._filters = list(filters)
+        self._filters = filters if callable(filters) else lambda: filters
         self._on_connect = on_connect
         self._on_message = on_message
         self._lock = threading.Lock()
@@ -144,8 +144,9 @@ class Publisher:
                 self._stop.wait(next(waits))
 
     def _carry(self, link: Link) -> None:
-        if self._filters:
-            link.subscribe(self._filters, qos=0, no_local=True)
+        filters = self._filters()
+        if filters:
+            link.subscribe(filters, qos=0, no_local=True)
         with self._lock:
             self._window = max(1, min(WINDOW, link.receive_maximum))
             self._waiting.extendleft(reversed(self._under_way.values()))

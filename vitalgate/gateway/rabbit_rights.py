@@ -19,19 +19,22 @@ from vitalgate.config.rabbit_definitions import QUEUE, TOPIC_EXCHANGE, Rights, r
 from vitalgate.config.topics import MQTT_ALERTS, MQTT_DEVICES, MQTT_KINDS
 from vitalgate.gateway.alert_topics import level
 
-#: In place of a dot, in topics of ours.
-DOT = "%2E"
+#: Characters of a topic that mean something else in a routing key: a dot parts levels, a star comes back as `+`.
+_CODES = {".": "%2E", "*": "%2A"}
+_ENCODE = {ord(sign): code for sign, code in _CODES.items()}
 _NOTHING = "^$"
 
 
 def encoded(topic: str) -> str:
-    """A topic of ours without dots: what we publish and subscribe to on RabbitMQ."""
-    return topic.replace(".", DOT)
+    """A topic of ours as we publish and subscribe to it on RabbitMQ."""
+    return topic.translate(_ENCODE)
 
 
 def decoded(topic: str) -> str:
     """A topic as it was before `encoded`."""
-    return topic.replace(DOT, ".")
+    for sign, code in _CODES.items():
+        topic = topic.replace(code, sign)
+    return topic
 
 
 def session_queue(client_id: str) -> str:

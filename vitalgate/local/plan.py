@@ -17,6 +17,7 @@ from vitalgate.local.layout import Layout, State
 from vitalgate.local.mosquitto import Mosquitto
 from vitalgate.local.ports import Ports
 from vitalgate.local.postgres import Postgres
+from vitalgate.local.rabbitmq import RabbitMq
 
 PARTS = ("mqtt", "kafka", "postgres")
 #: Giving a part this address means that it is yours, as does its section's `external = true`.
@@ -63,7 +64,7 @@ def choose(loaded: Loaded, only: Collection[str] | None, layout: Layout, state: 
     makers: dict[str, Callable[[Layout, State, Ports, Loaded], Part]] = {
         "kafka": Kafka,
         "postgres": Postgres,
-        "mqtt": Mosquitto,
+        "mqtt": RabbitMq if loaded.settings.mqtt.broker == "rabbitmq" else Mosquitto,
     }
     return [
         make(layout, state, ports, loaded)

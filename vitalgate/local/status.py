@@ -22,7 +22,7 @@ async def document(
     found: dict[str, Any] = {}
     probes: dict[str, Probe] = {}
     if settings:
-        found["mqtt"] = {"host": settings.mqtt.host, "port": settings.mqtt.port}
+        found["mqtt"] = {"broker": settings.mqtt.broker, "host": settings.mqtt.host, "port": settings.mqtt.port}
         found["kafka"] = {"bootstrap": settings.kafka.bootstrap}
         found["database"] = {"dsn": settings.database.dsn}
         probes = part_probes(settings, only) | {name: children[name].spec.probe for name in own}

@@ -62,7 +62,7 @@ class Connection:
         """Publishes that the broker has not acknowledged."""
         self._client = client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
-            client_id=client_id or f"{device}-sim",
+            client_id=client_id or f"{device}:sim",
             protocol=mqtt.MQTTv5 if version == 5 else mqtt.MQTTv311,
             reconnect_on_failure=False,
         )
