@@ -113,6 +113,53 @@ def test_a_withdrawn_feature_is_gone_from_the_view(archive: Archive, query: Quer
     assert query("SELECT count(*) FROM features") == [(2,)]
 
 
+def test_the_steps_of_an_alert_are_told_apart_and_the_alert_is_as_its_own_last_one(
+    archive: Archive, query: Query
+) -> None:
+    steps = [
+        _alert("raised", 1, number=1, happened="raised", notify=True, kind="physiological", recipients=["anna"]),
+        _alert("raised", 2, number=2, happened="suppressed", suppressed_by="asystole"),
+        _alert("raised", 3, number=3, happened="released", notify=True),
+        _alert("escalated", 4, number=4, happened="escalated", escalation_level=1, reason="nobody answered"),
+        _alert("escalated", 5, number=5, happened="escalated", escalation_level=2),
+        _alert("acknowledged", 6, number=6, happened="acknowledged", who="clinician:anna", comment="on my way",
+               acknowledged_by="clinician:anna", acknowledged_at=_at(6), escalation_level=2),
+        _alert("closed", 7, number=7, happened="closed", closed=True, acknowledged_by="clinician:anna", comments=0),
+    ]  # fmt: skip
+    archive.alerts(steps[3:])
+    archive.alerts(steps)
+    found = query("SELECT happened, state, who, comment FROM v.alert_events ORDER BY number")
+    assert [row[0] for row in found] == [
+        "raised", "suppressed", "released", "escalated", "escalated", "acknowledged", "closed",
+    ]  # fmt: skip
+    assert found[5] == ("acknowledged", "acknowledged", "clinician:anna", "on my way") and found[0][2:] == (None, None)
+    assert query("SELECT count(*) FROM v.alert_events WHERE happened = 'raised'") == [(1,)]
+    assert query("SELECT state, number, closed, acknowledged_by, detected_at FROM v.alerts") == [
+        ("closed", 7, True, "clinician:anna", START + timedelta(seconds=1))
+    ], "though its first steps were stored last"
+
+
+def test_a_delivery_is_as_its_last_step_says(archive: Archive, query: Query) -> None:
+    def step(number: int, state: str, at: float, **more: Any) -> dict[str, Any]:
+        return {
+            "delivery_id": "d1", "number": number, "patient": "p-1", "team": "care", "destination": "board",
+            "kind": "webhook", "clinician": "", "priority": "high", "state": state, "at": _at(at),
+            "created_at": _at(0), "due": None, "attempts": number - 1, "count": 100, "alert_ids": ["a1", "a2"],
+            "event_id": "e1", "error": "", **more,
+        }  # fmt: skip
+
+    steps = [step(1, "waiting", 0, due=_at(1)), step(2, "retrying", 2, error="HTTP 503"), step(3, "late", 120),
+             step(4, "delivered", 130)]  # fmt: skip
+    assert archive.deliveries([*steps, *steps]) == 4
+    assert archive.deliveries([step(1, "waiting", 0, delivery_id="d2")]) == 1
+    assert query("SELECT delivery_id, state, late, attempts, alarms FROM v.alert_deliveries ORDER BY 1") == [
+        ("d1", "delivered", True, 3, 100), ("d2", "waiting", False, 0, 100),
+    ]  # fmt: skip
+    [(delivered, created)] = query("SELECT delivered_at, created_at FROM v.alert_deliveries WHERE delivery_id = 'd1'")
+    assert (delivered - created).total_seconds() == 130
+    assert query("SELECT count(*) FROM v.alert_delivery_steps WHERE error = 'HTTP 503'") == [(1,)]
+
+
 def test_an_alert_is_as_its_last_event_says(archive: Archive, query: Query) -> None:
     events = [_alert("raised", 1), _alert("cleared", 2, cleared_at=_at(60))]
     assert archive.alerts(events) == 2

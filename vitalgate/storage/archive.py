@@ -1,4 +1,4 @@
-"""Puts results into their tables: beats by block, features, alert events, the audit trail.
+"""Puts results into their tables: beats by block, features, alert events, deliveries, the audit trail.
 
 Every record is idempotent by its identity; of two revisions the higher one stays, whatever order they come in. Nearly
 every result is new: one look-up finds that nothing is there, and the rows go in by COPY.
@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 import psycopg
 
 from vitalgate.config.settings import DatabaseSettings
-from vitalgate.storage import archive_rows, audit_table, binary
+from vitalgate.storage import alert_rows, archive_rows, audit_table, binary
 from vitalgate.storage.archive_rows import Key, Record
 from vitalgate.storage.connect import Connection
 from vitalgate.storage.errors import StorageError
 from vitalgate.storage.session import Session
-from vitalgate.storage.times import moment, parse_time
+from vitalgate.storage.times import moment
 
 T = TypeVar("T")
 
@@ -56,12 +56,6 @@ BEATS_DELETE = f"""
 """  # noqa: S608  constants only
 BLOCKS_DELETE = f"DELETE FROM beat_blocks t USING {_BLOCK_KEYS} WHERE {_BLOCK_MATCH}"  # noqa: S608
 FEATURES_DELETE = f"DELETE FROM features t USING {_FEATURE_KEYS} WHERE {_FEATURE_MATCH}"  # noqa: S608
-ALERTS_INSERT = """
-    INSERT INTO alert_events (onset, event_id, alert_id, patient_id, team, rule, rule_version, title, priority, state,
-        detected_at, cleared_at, received_at, value, unit, limit_value, metric, hindsight, text, evidence)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-    ON CONFLICT DO NOTHING
-"""
 
 
 class Archive:
@@ -118,12 +112,22 @@ class Archive:
 
     def alerts(self, records: Sequence[Record]) -> int:
         """Store events of patient.alerts; returns how many are new."""
-        rows = [_checked("patient.alerts", _alert_row, record) for record in records]
+        rows = [_checked("patient.alerts", alert_rows.alert, record) for record in records]
         if not rows:
             return 0
         with self._session.transaction() as connection:
             cursor = connection.cursor()
-            cursor.executemany(ALERTS_INSERT, rows)
+            cursor.executemany(alert_rows.ALERTS_INSERT, rows)
+            return max(cursor.rowcount, 0)
+
+    def deliveries(self, records: Sequence[Record]) -> int:
+        """Store records of alert.deliveries; returns how many are new."""
+        rows = [_checked("alert.deliveries", alert_rows.delivery, record) for record in records]
+        if not rows:
+            return 0
+        with self._session.transaction() as connection:
+            cursor = connection.cursor()
+            cursor.executemany(alert_rows.DELIVERIES_INSERT, rows)
             return max(cursor.rowcount, 0)
 
     def audit(self, records: Sequence[bytes]) -> int:
@@ -194,15 +198,3 @@ def _checked(topic: str, make: Callable[..., T], *args: Any) -> T:
         raise StorageError(
             f"a record of {topic} lacks or garbles {error!r}; its producer and the archive disagree"
         ) from error
-
-
-def _alert_row(r: Record) -> tuple[Any, ...]:
-    value, limit = r.get("value"), r.get("limit")
-    return (
-        parse_time(r["onset"]), r["event_id"], r["alert_id"], r["patient"], r["team"], r["rule"],
-        str(r["rule_version"]),
-        r["title"], r["priority"], r["state"], parse_time(r.get("detected_at")), parse_time(r.get("cleared_at")),
-        parse_time(r.get("received_at")), float(value) if isinstance(value, (int, float)) else None, r.get("unit"),
-        None if limit is None else str(limit), r.get("metric"), bool(r.get("hindsight", False)), r.get("text"),
-        [str(item) for item in r.get("evidence") or []],
-    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""`archiver`: beats, features, alerts and the audit trail from their topics into their tables."""
+"""`archiver`: beats, features, alerts, deliveries and the audit trail from their topics into their tables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Archiver(Worker):
     """Every table takes a record once by its identity, and of two revisions the higher: a repeat changes nothing."""
 
     name = "archiver"
-    topics = (topics.BEATS, topics.FEATURES, topics.ALERTS, topics.AUDIT)
+    topics = (topics.BEATS, topics.FEATURES, topics.ALERTS, topics.ALERT_DELIVERIES, topics.AUDIT)
     co_partitioned = False
     gather_s = 0.25
 
@@ -40,6 +40,7 @@ class Archiver(Worker):
             topics.BEATS.name: self.archive.beats,
             topics.FEATURES.name: self.archive.features,
             topics.ALERTS.name: self.archive.alerts,
+            topics.ALERT_DELIVERIES.name: self.archive.deliveries,
         }
         began = time.monotonic()
         by_topic: dict[str, list[bytes]] = {}
