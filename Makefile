@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup demo test check bench lock clean
+.PHONY: help setup demo test check bench torture lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ check: setup ## lint, types, import rules, schemas, lock
 
 bench: setup ## throughput, latency, ECGs held, bytes at rest, on this machine (docs/benchmarks.md)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+torture: setup ## faults on purpose against a system of its own, 100 rounds, tallied (docs/reliability.md)
+	@$(BIN)/vitalgate torture --rounds 100 --resume --report docs/reliability.md $(ARGS)
 
 lock: setup ## choose versions anew and pin them with hashes
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --no-emit-index-url \

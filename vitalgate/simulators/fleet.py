@@ -89,7 +89,7 @@ class Fleet:
         -------
         True when every message was receipted (or, without number, acknowledged by the broker).
         """
-        _allow_files(len(self.devices))
+        allow_files(len(self.devices))
         upkeep = asyncio.create_task(self._upkeep(watch))
         try:
             await self._connect()
@@ -169,7 +169,7 @@ class Fleet:
                 watch(self.progress())
 
 
-def _allow_files(connections: int) -> None:
+def allow_files(connections: int) -> None:
     """Raise the soft limit of open files where many connections need it.
 
     Raises
