@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vitalgate.cli._context import Failure, Misuse, data_directory, json_option, print_json
+
+if TYPE_CHECKING:
+    from vitalgate.torture.tally import Tally
 
 _AGAIN = "vitalgate torture --seed {seed} --faults {faults} --first {number} --rounds 1"
 
@@ -20,6 +26,7 @@ _AGAIN = "vitalgate torture --seed {seed} --faults {faults} --first {number} --r
 @click.option("--seed", default=1, show_default=True, help="Decides what is sent, which faults strike, and when.")
 @click.option("--faults", metavar="LIST", help="Only these (names or rows of --list, comma separated); all otherwise.")
 @click.option("--first", type=click.IntRange(1), metavar="N", help="Number of the first round; 1, or after the tally.")
+@click.option("--within", type=click.FloatRange(0.1), metavar="MINUTES", help="Begin no round after this long.")
 @click.option("--resume", is_flag=True, help="Go on after the rounds of the tally, instead of beginning anew.")
 @click.option(
     "--state", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
@@ -35,7 +42,8 @@ _AGAIN = "vitalgate torture --seed {seed} --faults {faults} --first {number} --r
 @click.option("--list", "only_list", is_flag=True, help="Explain every fault and end.")
 @json_option
 def command(
-    rounds: int, seed: int, faults: str | None, first: int | None, resume: bool, state: Path | None,
+    rounds: int, seed: int, faults: str | None, first: int | None, within: float | None, resume: bool,
+    state: Path | None,
     report: Path | None, keep: bool, soak: float | None, rate: int, only_list: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Run rounds of faults on a system of its own: real broker, Kafka and database, started for it and removed.
@@ -75,7 +83,7 @@ def command(
         raise Misuse(f"--faults: {error}; --list explains them") from error
     tally = Tally(state or data_directory() / "torture")
     if soak is not None:
-        return _soak(tally, soak, rate, seed, report, as_json)
+        return _soak(tally, soak, rate, report, as_json)
     before = tally.rounds()
     if not resume and rounds:
         tally.clear()
@@ -85,7 +93,8 @@ def command(
     def say(text: str) -> None:
         click.echo(text, err=as_json)
 
-    run = Run(tally, seed, SystemRegistry, catalogue.load(), say, keep)
+    run = Run(tally, seed, SystemRegistry, catalogue.load(), say, keep, within_s=within * 60 if within else None)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else the system would be left behind
     try:
         results = run.rounds(start, rounds, wanted) if rounds else []
     except StackError as error:
@@ -110,5 +119,25 @@ def command(
     return 1 if bad else 0
 
 
-def _soak(tally: object, minutes: float, rate: int, seed: int, report: Path | None, as_json: bool) -> int:
-    raise Misuse("--soak is not there yet")
+def _soak(tally: Tally, minutes: float, rate: int, report: Path | None, as_json: bool) -> int:
+    from vitalgate.cli._enrol import SystemRegistry
+    from vitalgate.local.errors import StackError
+    from vitalgate.torture import reliability
+    from vitalgate.torture.soak import soak
+
+    try:
+        found = soak(minutes, rate, SystemRegistry, lambda text: click.echo(text, err=as_json))
+    except StackError as error:
+        raise Failure(str(error)) from error
+    tally.keep_soak(found.document())
+    if report is not None:
+        reliability.write(report, tally)
+    if as_json:
+        print_json(found.document())
+    else:
+        click.echo(f"{found.sent:,} messages sent ({found.sent / 60 / minutes:,.0f}/s), {found.lost} lost")
+        for name, (end, rise) in sorted(found.processes.items()):
+            click.echo(f"  {name:<12} {end:7.1f} MiB at the end, {rise:+8.2f} MiB/h after warm-up")
+        for name, times in found.restarts.items():
+            click.echo(f"  ! {name} was started again {times} times")
+    return 1 if found.lost or found.restarts else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,8 +40,11 @@ class Run:
     catalogue: Catalogue
     say: Callable[[str], None] = lambda _text: None
     keep: bool = False
+    within_s: float | None = None
+    """No round begins after so long."""
     results: list[Result] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+    _began: float = field(default_factory=time.monotonic)
     """Faults that this machine cannot have, and why."""
 
     def rounds(self, first: int, count: int, faults: Sequence[tuple[Fault, ...]]) -> list[Result]:
@@ -56,8 +60,11 @@ class Run:
 
     def _on(self, shape: Shape, planned: list[Planned]) -> None:
         left = list(planned)
-        while left:
+        while left and not self._late():
             left = self._on_one_rig(shape, left)
+
+    def _late(self) -> bool:
+        return self.within_s is not None and time.monotonic() - self._began > self.within_s
 
     def _on_one_rig(self, shape: Shape, planned: list[Planned]) -> list[Planned]:
         """Run until all are done or a round has failed: the next one gets a system that is whole."""
@@ -74,6 +81,8 @@ class Run:
             )  # fmt: skip
             reference = self._reference(bench)
             for place, each in enumerate(planned):
+                if self._late():
+                    break
                 self.say(f"round {each.number}: {', '.join(fault.name for fault in each.faults)}")
                 one = Round(bench, each.number, self.seed, self.seed, each.faults)
                 one.run(reference)
