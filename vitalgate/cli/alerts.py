@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vitalgate.cli import _quiet_day
 from vitalgate.cli._context import Failure, Misuse, json_option, print_json, settings
 from vitalgate.cli._times import TIME
 
@@ -22,6 +23,9 @@ _who = click.option("--as", "who", help="In whose name [default: who runs this].
 @click.group()
 def command() -> None:
     """Alerts: list, show, acknowledge, silence, comment, history, figures, rosters, and a live table."""
+
+
+command.add_command(_quiet_day.command)
 
 
 @command.command("list")
