@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from typing import ClassVar
 
 import psycopg
@@ -12,6 +13,12 @@ import psycopg
 from vitalgate.torture.fault import Fault, Field
 from vitalgate.torture.proxy import Trouble
 from vitalgate.torture.rig import Rig
+
+#: Rules that tell at the first value, and who has to live for it.
+_AT_ONCE = frozenset({"spo2-critical", "glucose-very-low", "glucose-low", "temperature-high"})
+_ALERT_MAKERS = frozenset({"gateway", "intake", "alerting"})
+#: Generous: a test machine may have more to do.
+_ALERT_WITHIN_S = 4.0
 
 
 class KillDatabase(Fault):
@@ -46,17 +53,39 @@ class DatabaseAway(Fault):
     seconds: ClassVar[float] = 15.0
     weight: ClassVar[float] = 2.0
 
+    def __init__(self) -> None:
+        self.away = (0.0, 0.0)
+        self.killed: set[str] = set()
+
     async def strike(self, field: Field) -> None:
         """Stop it, kill workers, start it."""
+        self.killed = set()
         field.say("stop postgres")
+        began = time.time()
         await field.do(field.rig.stop_one, "postgres")
         await field.pause(2, 4)
         for name in field.chance.sample(("intake", "alerting", "analysis", "recorder", "gateway"), 2):
             field.say(f"kill -9 {name} without the database")
             await field.do(field.rig.kill, name)
+            self.killed.add(name)
         await field.pause(5, 8)
+        self.away = (began, time.time())
         field.say("start postgres")
         await field.do(field.rig.start_one, "postgres")
+
+    async def after(self, field: Field) -> None:
+        """Alerts that were due while it was away, with all who make them alive, were told before it was back."""
+        told = await field.do(_told, field.rig, list(field.traffic.patients()))
+        began, ended = self.away
+        field.notes["alerts told while the database was away"] = sum(began < at < ended for *_, at in told)
+        if self.killed & _ALERT_MAKERS:
+            return
+        for rule, onset, at in told:
+            due = field.traffic.clock.wall(onset)
+            if rule in _AT_ONCE and began < due < ended - _ALERT_WITHIN_S and at > ended:
+                field.faults.append(
+                    f"the alert {rule} was due {ended - due:.1f} s before the database was back, told after"
+                )
 
 
 class DatabaseRefused(Fault):
@@ -130,6 +159,16 @@ class NoConnections(Fault):
             for connection in taken:
                 await field.do(connection.close)
             field.say("connections given back")
+
+
+def _told(rig: Rig, patients: list[str]) -> list[tuple[str, float, float]]:
+    """(rule, onset, when it was told first) of every alert."""
+    database = rig.settings.database
+    with psycopg.connect(database.dsn, options=f"-c search_path={database.db_schema}_data") as connection:
+        return connection.execute(
+            "SELECT rule, extract(epoch FROM min(onset))::float8, extract(epoch FROM min(detected_at))::float8"
+            " FROM alert_events WHERE patient_id = ANY(%s) GROUP BY alert_id, rule", (patients,),
+        ).fetchall()  # fmt: skip
 
 
 def _lock(rig: Rig, held: threading.Event, seconds: float) -> None:
