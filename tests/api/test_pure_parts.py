@@ -1,91 +1,20 @@
-"""Filters, cursors, limits, chunks, ranges, links, media types, pictures of a line: without any server."""
+"""Limits, chunks, ranges, links, media types, pictures of a line: without any server."""
 
 from __future__ import annotations
 
 import contextlib
-from datetime import UTC, date, datetime
+from datetime import date
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitalgate.api import chunks, cursors, encodings, filters, links, media, ranges
+from vitalgate.api import chunks, encodings, links, media, ranges
 from vitalgate.api.downsample import edges_of, min_max
 from vitalgate.api.limits import Limiter
 from vitalgate.api.problems import Problem
 from vitalgate.pki.keyring import new_ring, rotated
-
-COLUMNS = {
-    "status": filters.Column("status", str, ordered=False),
-    "startAt": filters.Column("start_at", datetime.fromisoformat),
-    "id": filters.Column("id", str),
-    "n": filters.Column("n", int),
-}
-
-
-def test_a_filter_becomes_sql_with_its_values_apart() -> None:
-    found = filters.parse(
-        'status in (final, "amended") and (startAt ge 2026-01-01T00:00:00Z or not n eq null)', COLUMNS
-    )
-    assert found.condition.as_string(None) == (
-        '(("status" = ANY(%s)) AND (("start_at" >= %s) OR (NOT coalesce(("n" IS NULL), false))))'
-    )
-    assert found.parameters == [["final", "amended"], datetime(2026, 1, 1, tzinfo=UTC)]
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("colour eq red", "no field 'colour'"),
-        ("status gt final", "eq, ne and in only"),
-        ("status like final", "no operator"),
-        ("status eq", "a value is missing"),
-        ("status eq final final", "join comparisons"),
-        ('status eq "final', "close the quotes"),
-        ("startAt ge tomorrow", "no value of startAt"),
-        ("(status eq final", "closing bracket"),
-        ("not " * 20 + "n eq 1", "nested deeper"),
-        (" and ".join(["n eq 1"] * 21), "more than 20"),
-        ("x" * 3000, "3000 characters"),
-        ("status in ()", "stands where a value"),
-        ("n lt null", "null can be compared"),
-    ],
-)
-def test_what_is_wrong_with_a_filter_is_said(text: str, says: str) -> None:
-    with pytest.raises(Problem, match=says) as error:
-        filters.parse(text, COLUMNS)
-    assert error.value.status == 400
-
-
-@given(st.text(max_size=80))
-def test_no_text_breaks_the_filter(text: str) -> None:
-    with contextlib.suppress(Problem):
-        filters.parse(text, COLUMNS)
-
-
-def test_the_sort_order_ends_with_the_identity() -> None:
-    assert filters.parse_sort("-startAt", COLUMNS, "id", "id") == [
-        filters.Order("start_at", True), filters.Order("id", True),
-    ]  # fmt: skip
-    with pytest.raises(Problem, match="twice"):
-        filters.parse_sort("id,-id", COLUMNS, "id", "id")
-    with pytest.raises(Problem, match="cannot be sorted"):
-        filters.parse_sort("status", COLUMNS, "id", "id")
-
-
-def test_a_cursor_is_of_its_question() -> None:
-    question = cursors.digest("status eq final", "-startAt")
-    cursor = cursors.encode(question, ["2026-01-01T00:00:00Z", None, 7])
-    assert cursors.decode(cursor, question, 3) == ["2026-01-01T00:00:00Z", None, 7]
-    with pytest.raises(Problem, match="another filter"):
-        cursors.decode(cursor, cursors.digest("other"), 3)
-
-
-@given(st.text(max_size=100))
-def test_no_text_breaks_the_cursor(text: str) -> None:
-    with pytest.raises(Problem):
-        cursors.decode(text, "q", 1)
 
 
 def test_a_bucket_empties_and_fills() -> None:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from vitalgate.records.errors import Invalid, LockedOut, NotLoggedIn, RecordError
 from vitalgate.storage.errors import StorageError, TransientDatabaseError
 
 log = logging.getLogger(__name__)
@@ -118,6 +119,19 @@ def unavailable() -> Problem:
     return Problem(503, "unavailable", "The database cannot be reached; try again.", headers={"Retry-After": "2"})
 
 
+def of_record(error: RecordError) -> Problem:
+    """A refusal of the record rules as a problem."""
+    headers: dict[str, str] = {}
+    errors = None
+    if isinstance(error, LockedOut):
+        headers["Retry-After"] = str(error.retry_s)
+    elif isinstance(error, NotLoggedIn):
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, Invalid) and error.fields:
+        errors = [{"at": "/" + place.replace(".", "/"), "says": what} for place, what in error.fields]
+    return Problem(error.status, error.code.replace("_", "-"), str(error), headers=headers, errors=errors)
+
+
 def _said(error: psycopg.Error, otherwise: str) -> str:
     """The database's sentence where one of our functions raised it; a bare engine message names tables."""
     message = error.diag.message_primary or ""
@@ -134,6 +148,10 @@ def install(app: FastAPI) -> None:
     async def problem(request: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)
         return answer(error, request_id(request))
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RecordError)
+        return answer(of_record(error), request_id(request))
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -168,6 +186,7 @@ def install(app: FastAPI) -> None:
         return answer(told, request_id(request))
 
     app.add_exception_handler(Problem, problem)
+    app.add_exception_handler(RecordError, refused)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(psycopg.Error, database)

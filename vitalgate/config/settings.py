@@ -342,6 +342,14 @@ class ApiSettings(_Section):
     oidc_issuer: str = Field("", description="OpenID Connect issuer for single sign-on; empty: none.")
     oidc_client_id: str = Field("", description="The client id that the issuer knows us by.")
     oidc_client_secret_file: str = Field("", description="File with the client secret; empty for a public client.")
+    webhook_hosts: str = Field(
+        "", description="Hosts that users may have notifications posted to, comma separated; '' for none."
+    )
+    mail_server: str = Field("", description="HOST:PORT that takes letters of accounts and notifications; '' for none.")
+    mail_from: str = Field("vitalgate@localhost", description="Sender of those letters.")
+    mail_tls: bool = Field(True, description="STARTTLS with the mail server's certificate checked.")
+    mail_user: str = Field("", description="User name at the mail server; '' for none.")
+    mail_password_file: str = Field("", description="File with that user's password.")
 
 
 class LocalSettings(_Section):

@@ -1,0 +1,162 @@
+"""The application: routes, middleware, and what lives as long as the process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import Response
+
+from vitalgate import __version__
+from vitalgate.api import (
+    accounts_routes,
+    care_routes,
+    files_routes,
+    graphql_routes,
+    graphql_schema,
+    live_routes,
+    notification_routes,
+    openapi,
+    problems,
+    readings_routes,
+    records_routes,
+    sign_on_routes,
+)
+from vitalgate.api.edge import Edge
+from vitalgate.api.file_store import FileStore, open_store
+from vitalgate.api.hub import Hub
+from vitalgate.api.notifier import Notifier
+from vitalgate.api.replies import reply
+from vitalgate.api.services import Services, limiters
+from vitalgate.config.settings import Settings
+from vitalgate.pki import keyring
+from vitalgate.pki.keyring import KeyRing
+from vitalgate.storage.records_database import RecordsDatabase
+
+#: Requests worked on at once; more wait their turn.
+_THREADS = 40
+_GZIP_LEAST = 1024
+
+
+def make_services(settings: Settings, ring: KeyRing | None = None) -> Services:
+    """The parts of a process, by its settings.
+
+    Raises
+    ------
+    SettingsError, BadKeyRing
+        When a file store or a key ring cannot be used.
+    """
+    api = settings.api
+    ring = ring or keyring.read(settings.security.keys_file)
+    if not api.files:
+        folder = str(Path(settings.stack.data) / "files")
+        settings = settings.model_copy(update={"api": api.model_copy(update={"files": folder})})
+    users, anonymous = limiters(settings)
+    return Services(
+        settings=settings,
+        database=RecordsDatabase(settings.database, ring, most=api.connections),
+        ring=ring,
+        files=FileStore(open_store(settings.api), ring, api.upload_max_mb * 1024 * 1024),
+        users=users,
+        anonymous=anonymous,
+        base_url=(api.public_url or f"http://{api.host}:{api.port}").rstrip("/"),
+        later=ThreadPoolExecutor(1, thread_name_prefix="letters"),
+    )
+
+
+def make_app(services: Services, *, playground: str = "") -> FastAPI:
+    """The application around its parts; they are opened and closed with it.
+
+    Parameters
+    ----------
+    playground
+        A page (HTML) that is served at `/`, with sample data only.
+    """
+
+    @contextlib.asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
+        services.database.open()
+        hub = app.state.hub = Hub(services.database, services.settings)
+        working = asyncio.create_task(hub.run())
+        teller = app.state.notifier = Notifier(services.database, services.settings)
+        hub.on_wake = teller.wake
+        teller.start()
+        try:
+            yield
+        finally:
+            hub.stop()
+            working.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await working
+            await asyncio.to_thread(teller.stop)
+            services.later.shutdown(wait=False, cancel_futures=True)
+            services.database.close()
+
+    app = bare_app(services.settings)
+    app.router.lifespan_context = life
+    app.state.services = services
+    if playground:
+        _serve_page(app, playground)
+    return app
+
+
+def _serve_page(app: FastAPI, page: str) -> None:
+    # The page is one file without anything from elsewhere; its own script and style may run.
+    policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"
+
+    @app.get("/", include_in_schema=False)
+    def front() -> Response:
+        return Response(page, media_type="text/html", headers={"content-security-policy": policy})
+
+
+def bare_app(settings: Settings) -> FastAPI:
+    """The application without its parts: enough to describe it."""
+    app = FastAPI(
+        title="Vitalgate", version=__version__, openapi_url=None, docs_url=None, redoc_url=None,
+        redirect_slashes=False,
+    )  # fmt: skip
+    problems.install(app)
+    app.include_router(accounts_routes.router())
+    app.include_router(sign_on_routes.router())
+    app.include_router(notification_routes.router())
+    app.include_router(care_routes.router())
+    app.include_router(readings_routes.router())
+    app.include_router(files_routes.router())
+    app.include_router(live_routes.router())
+    app.include_router(records_routes.router())
+    app.include_router(
+        graphql_routes.router(graphql_schema.build(settings.api, lambda: app.state.hub))
+    )  # fmt: skip
+    described: dict[str, Any] = {}
+
+    def document() -> dict[str, Any]:
+        if not described:
+            described.update(openapi.document(app))
+        return described
+
+    app.openapi = document  # type: ignore[method-assign]  # FastAPI's way to give one's own
+
+    @app.get("/v1/openapi.json", include_in_schema=False)
+    def openapi_document() -> Response:
+        return reply(app.openapi())
+
+    app.add_middleware(GZipMiddleware, minimum_size=_GZIP_LEAST, compresslevel=5)
+    if settings.api.cors_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=[one.strip() for one in settings.api.cors_origins.split(",")],
+            allow_methods=["GET", "POST", "PATCH"],
+            allow_headers=["authorization", "content-type", "if-match", "if-none-match", "idempotency-key",
+                           "last-event-id", "x-role", "range", "traceparent"],
+            expose_headers=["etag", "link", "location", "retry-after", "x-request-id"],
+        )  # fmt: skip
+    app.add_middleware(Edge, body_max=settings.api.body_max_kb * 1024)
+    return app
