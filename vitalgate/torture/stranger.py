@@ -55,7 +55,7 @@ class Burst:
         )  # fmt: skip
         connection.open()
         await asyncio.wait_for(up.wait(), 10)
-        total = 0
+        total, before = 0, self.sent
         give_up = time.monotonic() + 12
         while total < bytes_ and time.monotonic() < give_up:
             for _ in range(50):
@@ -65,9 +65,9 @@ class Burst:
                 self.sent += 1
                 total += len(payload)
             await asyncio.sleep(0.01)
-        while len(acked) < self.sent and time.monotonic() < give_up:
+        while len(acked) < self.sent - before and time.monotonic() < give_up:
             await asyncio.sleep(0.05)
-        self.acked = len(acked)
+        self.acked += len(acked)
         connection.close()
 
     def _payload(self, seq: int) -> bytes:

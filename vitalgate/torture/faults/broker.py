@@ -103,7 +103,9 @@ class FullQueue(Fault):
                 f"the queue gauge showed {max(shares):.2f} of the bound at most while twice that was sent"
             )
         field.say("start gateway")
-        await field.do(field.rig.start_one, "gateway")
+        await field.do(field.rig.start_one, "gateway", 60)
+        await asyncio.sleep(2)  # the queue is handed out; what comes now shows what is missing before it
+        await self.burst.send(8_000)
 
     async def after(self, field: Field) -> None:
         """Every message is stored, or its number is in an open gap."""
