@@ -13,11 +13,13 @@ from typing import Any
 
 import orjson
 import pytest
+from click.testing import CliRunner
 
 from tests.alerts.worker_process import WorkerProcess, read_all, running, send, wait_for
 from tests.handover.events import acknowledged, event
 from tests.handover.receiver import SECRET, Receiver, receiver
 from vitalgate.alerts.events import AlertEvent
+from vitalgate.cli import cli
 from vitalgate.config import topics
 from vitalgate.config.loading import load
 from vitalgate.config.settings import Settings
@@ -80,6 +82,17 @@ def states(settings: Settings) -> Counter[str]:
     return Counter(one["state"] for one in deliveries(settings))
 
 
+def shown_by_command(settings: Settings, *arguments: str) -> list[dict[str, Any]]:
+    """What `vitalgate handover deliveries --json` says."""
+    kafka = settings.kafka
+    sets = (f"kafka.bootstrap={kafka.bootstrap}", f"kafka.prefix={kafka.prefix}", "kafka.partitions=2")
+    options = [word for one in sets for word in ("--set", one)]
+    done = CliRunner().invoke(cli, ["handover", "deliveries", *arguments, "--json", *options])
+    assert done.exit_code == 0, done.output
+    found: list[dict[str, Any]] = orjson.loads(done.output)
+    return found
+
+
 def genuine(there: Receiver) -> None:
     for got in there.got:
         assert verify(keys_of(SECRET), got.headers, got.body, got.at) == got.document["id"]
@@ -104,6 +117,10 @@ def test_a_storm_of_a_hundred_alarms_is_one_notification(settings: Settings, tmp
         audited = [one for one in documents(settings, topics.AUDIT_INBOX) if one["action"] == "handover.delivered"]
         assert len(audited) == 3 and "81.5" not in str(audited)
         assert documents(settings, topics.SETASIDE) == []
+        shown = shown_by_command(settings)
+        assert [one["count"] for one in shown if one["destination"] == "board"] == [100, 1]
+        (step, last) = shown_by_command(settings, shown[0]["delivery_id"][:13])
+        assert (step["state"], last["state"]) == ("waiting", "delivered")
 
 
 def test_nothing_is_lost_when_the_worker_is_killed_again_and_again(settings: Settings, tmp_path: Path) -> None:

@@ -249,6 +249,7 @@ def test_quiet_hours_hold_all_but_high_priority() -> None:
     desk.take(event("c", at=at()))
     desk.pass_(1)
     assert desk.send() == [("anna", 3)]
+    assert "late" not in desk.states(), "the high one has not waited"
     desk.take(event("d", priority="low", at=at()))
     desk.pass_(120)
     assert desk.send() == []

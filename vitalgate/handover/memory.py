@@ -45,7 +45,7 @@ class Delivery(msgspec.Struct):
     group: Group
     created: int
     since: int
-    """From here on counts when it is given up."""
+    """From here on counts when it is late and when it is given up."""
     due: int
     number: int = 0
     attempts: int = 0

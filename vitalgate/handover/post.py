@@ -85,8 +85,11 @@ class Post:
         self.memory.windows[name] = (window.until, window.told)
         gathering = next((d for d in self.memory.deliveries if d.destination == name and d.state == "waiting"), None)
         if gathering is not None:
+            was_high = gathering.high
             _join(gathering.group, event, rank)
             gathering.due = min(gathering.due, due)
+            if gathering.high and not was_high:
+                gathering.since = now  # what waited through quiet hours is not late by that
             return
         made = Delivery(
             delivery_id(name, event["event_id"]), name, destination.kind, destination.clinician or "",
@@ -126,7 +129,7 @@ class Post:
                 self._say(one, "waiting", now)
 
     def _look_late(self, one: Delivery, now: int) -> None:
-        if one.high and not one.late and now >= one.created + self._limits.deadline:
+        if one.high and not one.late and now >= one.since + self._limits.deadline:
             one.late = True
             one.failing = _matters(one)
             self._say(one, "late", now)
@@ -143,7 +146,7 @@ class Post:
             if not one.ended and one.state != "sending":
                 found.append(one.due)
             if one.high and not one.late and not one.ended:
-                found.append(one.created + self._limits.deadline)
+                found.append(one.since + self._limits.deadline)
         return min(found, default=None)
 
     # --- sending ----------------------------------------------------------------------------------------------------

@@ -59,6 +59,7 @@ class _Under:
 
     key: Key
     delivery: str
+    destination: str
     way: Way
     outcome: Outcome | None = None
 
@@ -80,14 +81,8 @@ class Handover(Worker):
         """
         await super().start(context)
         settings = context.settings.handover
-        self.limits = Limits(
-            *(
-                round(seconds * 1e6)
-                for seconds in (
-                    settings.window_s, settings.moment_s, settings.deadline_s, settings.give_up_s, settings.stale_s
-                )
-            )
-        )  # fmt: skip
+        times = (settings.window_s, settings.moment_s, settings.deadline_s, settings.give_up_s, settings.stale_s)
+        self.limits = Limits(*(round(seconds * 1e6) for seconds in times))
         self.posts: dict[Key, Post] = {}
         self.wakes: dict[Key, int] = {}
         """When each patient is to be looked at next, us."""
@@ -218,8 +213,8 @@ class Handover(Worker):
             post.end(attempt.delivery, attempt.outcome, now)
             touched.add(attempt.key)
             if attempt.outcome.result == "delivered":
-                name = next((name for name, way in self.ways.by_name.items() if way is attempt.way), "")
-                touched |= {key for key, other in self.posts.items() if other.memory.told and other.revive(name, now)}
+                name, told = attempt.destination, ((key, post) for key, post in self.posts.items() if post.memory.told)
+                touched |= {key for key, other in told if other.revive(name, now)}
         self.dirty |= touched
         return touched
 
@@ -236,7 +231,7 @@ class Handover(Worker):
                 way.lane.begin(one.high, now)
                 self.posts[key].begin(one, now)
                 self.dirty.add(key)
-                self.begun.append(_Under(key, one.id, way))
+                self.begun.append(_Under(key, one.id, one.destination, way))
 
     async def _attempt(self, attempt: _Under) -> None:
         """Send one; nothing that happens here stops the others."""
