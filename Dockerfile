@@ -9,7 +9,7 @@ RUN /opt/vitalgate/bin/pip install --no-cache-dir --no-deps .
 
 FROM python:3.12-slim
 RUN useradd --system --uid 10001 --home-dir /var/lib/vitalgate --create-home vitalgate \
- && install -d -o vitalgate /var/lib/vitalgate/anchors
+ && install -d -o vitalgate /var/lib/vitalgate/anchors /var/lib/vitalgate/files
 COPY --from=build /opt/vitalgate /opt/vitalgate
 ENV PATH=/opt/vitalgate/bin:$PATH PYTHONUNBUFFERED=1 VITALGATE_HEALTH_HOST=0.0.0.0 VITALGATE_HEALTH_PORT=9100
 USER vitalgate

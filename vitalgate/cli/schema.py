@@ -19,10 +19,11 @@ def command() -> None:
 @command.command()
 @_FOLDER
 def export(folder: Path) -> None:
-    """Write one JSON Schema for each public topic and asyncapi.json into FOLDER."""
+    """Write one JSON Schema for each public topic, asyncapi.json and openapi.json into FOLDER."""
+    from vitalgate.api import contract
     from vitalgate.schemas.export import write
 
-    for path in write(folder):
+    for path in (*write(folder), contract.write(folder)):
         click.echo(str(path))
 
 
@@ -31,9 +32,10 @@ def export(folder: Path) -> None:
 @json_option
 def check(folder: Path, as_json: bool) -> None:
     """Compare FOLDER with the models, and the models with the last release; exit 1 when something would break."""
+    from vitalgate.api import contract
     from vitalgate.schemas.export import problems
 
-    found = problems(folder)
+    found = problems(folder) + contract.problems(folder)
     if as_json:
         print_json({"problems": found})
     elif not found:
@@ -46,9 +48,13 @@ def check(folder: Path, as_json: bool) -> None:
 @_FOLDER
 def release(folder: Path) -> None:
     """Take today's schemas as those of the release, once a release is made."""
+    from vitalgate.api import contract
+    from vitalgate.schemas.export import RELEASED
     from vitalgate.schemas.export import release as take
 
-    click.echo(f"{len(take(folder))} schemas are the release's now.")
+    taken = take(folder)
+    contract.write(folder / RELEASED)
+    click.echo(f"{len(taken)} schemas and {contract.NAME} are the release's now.")
 
 
 @command.command()

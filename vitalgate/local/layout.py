@@ -112,6 +112,18 @@ class Layout:
         return path
 
 
+    def key_ring(self) -> Path:
+        """The file of the key ring that seals what names a person, made at first use."""
+        path = self.secrets / "keys.ring"
+        if not path.is_file():
+            from datetime import UTC, datetime
+
+            from vitalgate.pki import keyring
+
+            keyring.write(path, keyring.new_ring(datetime.now(UTC).date()))
+        return path
+
+
 def write_private(path: Path, text: str) -> None:
     """Replace a file in one step; only its owner may read it."""
     part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")

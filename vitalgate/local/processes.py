@@ -26,6 +26,7 @@ class Process:
 
 #: In the order of the data's way; stopped in the reverse order.
 ALL = (
+    Process("api", ("api",)),
     *(Process(name, ("worker", name)) for name in reversed(WORKERS)),
     Process("registrar", ("registrar",)),
     Process("notifier", ("notifier",)),
@@ -34,7 +35,11 @@ ALL = (
 
 
 #: Processes that may run more than once, with the setting that tells one from the other.
-_SLOT = {"gateway": "VITALGATE_GATEWAY_SLOT", **dict.fromkeys(WORKERS, "VITALGATE_WORKER_SLOT")}
+_SLOT = {
+    "api": "",  # told apart by its port alone
+    "gateway": "VITALGATE_GATEWAY_SLOT",
+    **dict.fromkeys(WORKERS, "VITALGATE_WORKER_SLOT"),
+}
 #: The auditor makes one chain; a second one would have nothing to do.
 _SINGLE = ("auditor",)
 
@@ -64,7 +69,11 @@ def with_copies(copies: str) -> list[Process]:
 def spec(process: Process, ports: Ports, env: Mapping[str, str]) -> Spec:
     """How to run one of our processes; ``env`` carries the settings."""
     port = ports.take(f"health-{process.name}")
-    slot = {_SLOT[process.arguments[-1]]: str(process.slot)} if process.slot else {}
+    slot = {}
+    if process.slot and process.arguments == ("api",):
+        slot = {"VITALGATE_API_PORT": str(api_port(ports, process.name))}
+    elif process.slot:
+        slot = {_SLOT[process.arguments[-1]]: str(process.slot)}
     return Spec(
         name=process.name,
         argv=(sys.executable, "-m", "vitalgate.cli", *process.arguments),
@@ -72,3 +81,8 @@ def spec(process: Process, ports: Ports, env: Mapping[str, str]) -> Spec:
         probe=functools.partial(probes.http_ready, HOST, port),
         grace_s=15.0,
     )
+
+
+def api_port(ports: Ports, name: str = "api") -> int:
+    """The port on which a process of the API listens; the first one's is in the stack's settings."""
+    return ports.take(f"listen-{name}", 8080 if name == "api" else None)

@@ -155,6 +155,9 @@ class Supervisor:
             raise
         addresses = {name: value for part in parts for name, value in part.addresses().items()}
         addresses["audit.signing_key_file"] = str(self.layout.signing_key())
+        addresses["security.keys_file"] = str(self.layout.key_ring())
+        if self.request.only is None or "api" in self.request.only:
+            addresses["api.port"] = processes.api_port(ports)
         addresses["audit.anchor_file"] = str(self.layout.data / "audit-anchors.jsonl")
         write_stack_file(self.layout, addresses)
         self.loaded = load(config=config, flags=self.request.flags, data=str(self.layout.data))
