@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
+import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,16 @@ OURS = tuple(process.name for process in reversed(processes.ALL))
 IDLE_S = 5.0
 _SMALL_MB = {"postgres": 700, "kafka": 700, "mosquitto": 24}
 _PARTS = frozenset({"mqtt", "kafka", "postgres"})
+
+
+def _addresses(layout: Layout) -> dict[str, str]:
+    """How the parts of a stack are reached: all that it wrote down of them."""
+    found = tomllib.loads(layout.stack_file.read_text(encoding="utf-8"))
+    return {
+        f"{section}.{name}": str(value).lower() if isinstance(value, bool) else str(value)
+        for section in ("mqtt", "kafka", "database")
+        for name, value in found.get(section, {}).items()
+    }
 
 
 class Rig:
@@ -79,11 +90,9 @@ class Rig:
         for name, port in behind.items():
             self.proxies[name] = self._proxy(taken[name], port)
         flags = {
-            "mqtt.host": HOST, "mqtt.port": str(taken["mqtt"]), "mqtt.password_file": there.mqtt.password_file,
-            "mqtt.admin_password_file": there.mqtt.admin_password_file, "mqtt.log_file": there.mqtt.log_file,
+            **_addresses(self.parts.layout), "mqtt.host": HOST, "mqtt.port": str(taken["mqtt"]),
             "mqtt.max_queued_bytes": str(there.mqtt.max_queued_bytes),
             "kafka.bootstrap": f"{HOST}:{taken['kafka']}" if self.shape.nodes == 1 else there.kafka.bootstrap,
-            "kafka.replication": str(there.kafka.replication), "kafka.min_insync": str(there.kafka.min_insync),
             "database.dsn": there.database.dsn.replace(f"port={self._port(there)}", f"port={taken['postgres']}"),
             "analysis.idle_s": f"{IDLE_S:g}", "local.ready_timeout_s": "120",
         }  # fmt: skip
