@@ -32,6 +32,7 @@ class RolledBack(Exception):
 class Cast:
     """A patient with everybody around."""
 
+    settings: DatabaseSettings
     db: RecordsDatabase
     patient: str
     other: str
@@ -88,7 +89,7 @@ def cast(settings: DatabaseSettings) -> Iterator[Cast]:
     """Everybody, in an empty database."""
     with RecordsDatabase(settings, KEYS, most=4, application="test") as db:
         with db.service("user:tester") as tx:
-            made = Cast(db, patient(tx, "p-own", "red"), patient(tx, "p-other"))
+            made = Cast(settings, db, patient(tx, "p-own", "red"), patient(tx, "p-other"))
             own = user(tx, Role.PATIENT, patient=made.patient)
             stranger = user(tx, Role.PATIENT, patient=made.other)
             made.people[Role.PATIENT, Relation.OWN] = Actor(own, Role.PATIENT)

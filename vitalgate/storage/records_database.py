@@ -42,7 +42,7 @@ _CANNOT_BE = {
     "break_glass_reason": "the reason has 5 to 500 characters",
     "messages_one_patient": "that thread is about another patient",
 }
-_REFERS = re.compile(r"Key \((\w+)\)=\((.*)\) is not present")
+_REFERS = re.compile(r"(\w+)_fkey")
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,8 @@ def refusal(error: psycopg.Error) -> Exception:
                 return Conflict(text)
         return Conflict(f"another record stands against it ({constraint})")
     if isinstance(error, psycopg.errors.ForeignKeyViolation):
-        found = _REFERS.match(error.diag.message_detail or "")
+        # The constraint's name, since the detail is kept from those who may not read the other table.
+        found = _REFERS.fullmatch(constraint.removeprefix(f"{error.diag.table_name}_"))
         what = found[1].removesuffix("_id") if found else "reference"
         return Invalid(f"there is no such {what}", [(what, "does not exist")])
     if isinstance(error, psycopg.errors.CheckViolation):
