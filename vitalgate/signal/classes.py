@@ -48,7 +48,7 @@ class Classified:
 def features(forms: Forms, beats: ArrayLike, fs: float, wanted: slice | Index | None = None) -> NDArray[np.float64]:
     """What the model sees of each wanted beat in one lead, (n_wanted, len(NAMES)), from forms (``cut_forms``)."""
     table = company.describe(forms, beats, fs, wanted=wanted)
-    return np.clip(np.nan_to_num(table, nan=MISSING, posinf=MOST, neginf=MISSING), MISSING, MOST)
+    return np.clip(np.where(np.isnan(table), MISSING, table), MISSING, MOST)
 
 
 def classify_forms(

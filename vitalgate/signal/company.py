@@ -11,6 +11,8 @@ beat depends on its block's company alone, bit for bit, and the products can be 
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,6 +62,8 @@ _ALIKE, _VERY_ALIKE = 0.9, 0.96
 _MANY, _MANY_OF_MOST, _NARROW, _COMMON = 0.12, 0.25, 1.15, 0.7
 #: Blocks worked on at once, so that they stay in the processor's cache.
 _BLOCKS = 8
+#: So many blocks apart nobody is in another's company.
+_APART_BLOCKS = 20
 _LONGEST_RR_S = 6.0
 _BACK, _ON, _BACK_S = 16, 4, 24.0
 
@@ -127,6 +131,24 @@ def describe(
     return np.stack([np.asarray(column, np.float64) for column in columns], axis=1)
 
 
+def put_apart(lines: Sequence[Index], fs: float) -> Index:
+    """Beats of several people one after the other, moved by whole blocks, and too far apart to see one another.
+
+    Parameters
+    ----------
+    lines
+        Absolute samples of each person's beats, increasing; may be empty.
+    fs
+        Sampling rate, Hz.
+    """
+    step, moved, at = round(BLOCK_S * fs), 0, []
+    for beats in lines:
+        if len(beats):
+            at.append(beats + (moved - int(beats[0]) // step) * step)
+            moved = int(at[-1][-1]) // step + _APART_BLOCKS
+    return np.concatenate(at) if at else np.empty(0, np.int64)
+
+
 def _unit(shapes: Float) -> Float:
     """QRS complexes of length _UNIT, in whole numbers."""
     body = shapes[:, QRS]
@@ -141,7 +163,7 @@ class _Company:
         self.rr, self.shapes, self.low, self.high = rr, shapes, low, high
         self.unit = _unit(shapes)
         length, others = outline(shapes)
-        self.length = _whole(length, 1e5, 0.2)
+        self.pair = np.column_stack([np.ones(len(shapes), np.float32), _whole(length, 1e5, 0.2)])
         self.others = np.stack(
             [_whole(*each) for each in zip(others, (1e4, 1.0, 1.0), (1.0, 2e4, 5e3), strict=True)], 1
         )
@@ -155,33 +177,36 @@ class _Company:
         of most, and the group's mean length, interval, next, likeness, width, size, P wave.
         """
         low, high = self.low[begin:end], self.high[begin:end]
-        index = low[:, np.newaxis] + np.arange(int((high - low).max()))
+        sizes = high - low
+        index = low[:, np.newaxis] + np.arange(int(sizes.max()))
         there = index < high[:, np.newaxis]
         index = np.minimum(index, len(self.rr) - 1)
-        unit = self.unit[index]
-        unit[~there] = 0
-        like = unit @ unit.transpose(0, 2, 1)
-        alike_to = (like > np.float32(_ALIKE * _UNIT**2)).astype(np.float32)
-        # Two sums in one product: how many, and their lengths.
-        pair = np.stack([there.astype(np.float32), np.where(there, self.length[index], np.float32(0))], axis=2)
-        sums = alike_to @ pair
+        bounds = np.searchsorted(of, np.arange(begin, end + 1))
+        own = [rows[i:j] for i, j in itertools.pairwise(bounds)]
+        # Two sums in one product: how many are alike, and their lengths.
+        sums = np.zeros((*index.shape, 2), np.float32)
+        mine: list[Float] = []
+        very = []
+        for k, alike_to, like, mates in self._alike(low, high, own):
+            sums[k, : sizes[k]] = alike_to @ self.pair[low[k] : high[k]]
+            mine.append(mates)
+            very.append(np.count_nonzero(like > np.float32(_VERY_ALIKE * _UNIT**2), axis=1))
         count = sums[:, :, 0]
-        total = there.sum(axis=1)[:, np.newaxis]
+        total = sizes[:, np.newaxis]
         share = count / total
         most = share.max(axis=1, keepdims=True)
         length = sums[:, :, 1] / (np.maximum(count, 1) * 1e5)
         many = there & ((share >= np.maximum(_MANY, _MANY_OF_MOST * most)) | (share >= most))
         narrowest = np.where(many, length, np.inf).min(axis=1, keepdims=True)
         norm = many & (length <= _NARROW * narrowest)
-        shapes = self.shapes[index]
-        template, common = _mean(norm, shapes), _mean(there & (share >= _COMMON * most), shapes)
+        template = self._mean(norm, low, high)
+        common = self._mean(there & (share >= _COMMON * most), low, high)
         rr = self.rr[index]
         norm_rr = middle(np.where(norm, rr, np.nan))
-        # From here for the blocks' own beats only.
-        b = of - begin
-        c = rows - low[b]
-        mine = alike_to[b, c]
-        near = (unit @ _unit(template)[:, :, np.newaxis])[:, :, 0] / np.float32(_UNIT**2)
+        near = np.zeros(index.shape, np.float32)
+        for k, complex_ in enumerate(_unit(template)):
+            near[k, : sizes[k]] = self.unit[low[k] : high[k]] @ complex_
+        near /= np.float32(_UNIT**2)
         with np.errstate(invalid="ignore", divide="ignore"):
             early = rr / norm_rr[:, np.newaxis]
         following = np.full_like(early, np.nan)
@@ -189,31 +214,51 @@ class _Company:
         following[:, :-1][~there[:, 1:]] = np.nan
         known = [_whole(early, 1e3, 4.0), _whole(following, 1e3, 4.0), _whole(near, 1e4, 1.0)]
         values = np.concatenate([np.stack(known, axis=2), self.others[index]], axis=2)
-        values[~there] = 0
-        size = np.maximum(mine.sum(axis=1), 1)
-        means = np.empty((len(rows), values.shape[2]), np.float32)
-        for block in range(end - begin):
-            part = b == block
-            means[part] = mine[part] @ values[block]
-        means = means / size[:, np.newaxis] / np.array([1e3, 1e3, 1e4, 1e4, 1.0, 1.0], np.float32)
+        # From here for the blocks' own beats only.
+        b = of - begin
+        c = rows - low[b]
+        means = np.concatenate([mates @ values[k, : sizes[k]] for k, mates in enumerate(mine)])
+        mates = np.maximum(np.concatenate([mates.sum(axis=1) for mates in mine]), 1)
+        means = means / mates[:, np.newaxis] / np.array([1e3, 1e3, 1e4, 1e4, 1.0, 1.0], np.float32)
         normal = np.where(norm, rr, np.nan)[b]
         known_rr = np.count_nonzero(~np.isnan(normal), axis=1)
         rank = np.count_nonzero(normal < self.rr[rows, np.newaxis], axis=1) / np.maximum(known_rr, 1)
-        very = np.count_nonzero(like[b, c] > np.float32(_VERY_ALIKE * _UNIT**2), axis=1) / total[b, 0]
-        own = share[b, c]
-        groups = np.column_stack([rank, own, very, own / np.maximum(most[b, 0], 1e-6), length[b, c], means])
+        part = share[b, c]
+        groups = np.column_stack(
+            [rank, part, np.concatenate(very) / total[b, 0], part / np.maximum(most[b, 0], 1e-6), length[b, c], means]
+        )
         return template, common, norm_rr, groups
+
+    def _alike(self, low: Index, high: Index, own: list[Index]) -> Iterator[tuple[int, Float, Float, Float]]:
+        """Of each company who is alike, and of its block's own beats how much so: (n, n), (n_own, n), (n_own, n).
+
+        Companies of neighbouring blocks have most beats in common, and these are compared once.
+        """
+        first = 0
+        while first < len(low):
+            last = first
+            while last + 1 < len(low) and low[last + 1] < high[last]:
+                last += 1
+            origin = int(low[first])
+            unit = self.unit[origin : int(high[last])]
+            like = unit @ unit.T
+            alike_to = (like > np.float32(_ALIKE * _UNIT**2)).astype(np.float32)
+            for k in range(first, last + 1):
+                inside = slice(int(low[k]) - origin, int(high[k]) - origin)
+                mine = own[k] - origin
+                yield k, alike_to[inside, inside], like[mine, inside], alike_to[mine, inside]
+            first = last + 1
+
+    def _mean(self, chosen: Bool, low: Index, high: Index) -> Float:
+        """Mean form of the chosen beats of each block, (n_blocks, SHAPE)."""
+        weights = chosen.astype(np.float32)
+        sums = [row[: end - begin] @ self.shapes[begin:end] for row, begin, end in zip(weights, low, high, strict=True)]
+        return np.asarray(np.stack(sums) / np.maximum(weights.sum(axis=1), 1)[:, np.newaxis])
 
 
 def _whole(values: NDArray[Any], scale: float, limit: float) -> Float:
     """Whole numbers, so that sums of MOST of them are exact."""
-    return np.asarray(np.round(np.clip(np.nan_to_num(values), -limit, limit) * scale), np.float32)
-
-
-def _mean(chosen: Bool, shapes: Float) -> Float:
-    """Mean form of the chosen beats of each block, (n_blocks, SHAPE)."""
-    count = np.maximum(chosen.sum(axis=1), 1)[:, np.newaxis].astype(np.float32)
-    return np.asarray((chosen[:, np.newaxis, :].astype(np.float32) @ shapes)[:, 0] / count)
+    return np.asarray(np.round(np.clip(np.where(np.isnan(values), 0, values), -limit, limit) * scale), np.float32)
 
 
 def _intervals(at: Index, delay: Index, fs: float) -> Floats:

@@ -78,7 +78,8 @@ def cut_forms(signal: ArrayLike, fs: float, beats: ArrayLike, first: int = 0) ->
     middle = (at - (plan.factor - 1) / 2) / plan.factor - origin
     delay = np.zeros(len(at))
     for _ in range(2):
-        near = np.nan_to_num(_read(row, middle + delay * plan.rate, _NEAR_S * plan.rate))
+        near = _read(row, middle + delay * plan.rate, _NEAR_S * plan.rate)
+        near[np.isnan(near)] = 0
         energy = np.square(near[:, 2:] - near[:, :-2])
         total = (energy * _NEAR_S[1:-1]).sum(axis=1) / (energy.sum(axis=1) + _SMALL)
         delay = np.round(np.clip(delay + total, -_FARTHEST_S, _FARTHEST_S) / SHIFT_S) * SHIFT_S
@@ -86,7 +87,7 @@ def cut_forms(signal: ArrayLike, fs: float, beats: ArrayLike, first: int = 0) ->
     before = np.sort(shape[:, span(-0.12, -0.04)], axis=1)
     shape -= before[:, before.shape[1] // 2, np.newaxis]
     out = np.empty((len(at), POINTS), np.int16)
-    out[:, :SHAPE] = np.clip(np.round(np.nan_to_num(shape) * 1000), -_MOST_UV, _MOST_UV)
+    out[:, :SHAPE] = np.clip(np.round(np.where(np.isnan(shape), 0, shape) * 1000), -_MOST_UV, _MOST_UV)
     out[:, SHAPE] = np.round(delay / SHIFT_S)
     return out
 

@@ -99,21 +99,24 @@ def fill(bins: Float, reach: int) -> Bool:
     (n_signals, n_bins) bool: True where there was a value.
     """
     present = ~np.isnan(bins)
-    rows = np.flatnonzero(~present.all(axis=1))
-    if not rows.size or not bins.size:
+    row, at = np.nonzero(~present)
+    if not len(at):
         return present
-    x, ok = bins[rows], present[rows]
-    at = np.arange(x.shape[1])
-    far = 4 * (reach + x.shape[1])
-    before = np.maximum.accumulate(np.where(ok, at, -far), axis=1)
-    after = np.minimum.accumulate(np.where(ok, at, far)[:, ::-1], axis=1)[:, ::-1]
-    left, right = at - before, after - at
-    value_left = np.take_along_axis(x, np.clip(before, 0, at[-1]), axis=1)
-    value_right = np.take_along_axis(x, np.clip(after, 0, at[-1]), axis=1)
-    share = (left / np.maximum(left + right, 1)).astype(np.float32)
+    width = bins.shape[1]
+    # Gaps by their edges: a gap's neighbours are told once, not for each bin.
+    gap = np.concatenate([[True], (np.diff(at) != 1) | (np.diff(row) != 0)]).cumsum() - 1
+    first = np.flatnonzero(np.diff(gap, prepend=-1))
+    in_row, begin = row[first], at[first]
+    end = begin + np.diff(np.append(first, len(at)))
+    far = 4 * (reach + width)
+    before, after = np.where(begin > 0, begin - 1, -far), np.where(end < width, end, far)
+    value_left, value_right = bins[in_row, np.maximum(begin - 1, 0)], bins[in_row, np.minimum(end, width - 1)]
+    left, right = at - before[gap], after[gap] - at
+    value_left, value_right = value_left[gap], value_right[gap]
+    share = (left / (left + right)).astype(np.float32)
     line = value_left + (value_right - value_left) * share
     held = np.where(left <= reach, value_left, np.where(right <= reach, value_right, np.float32(np.nan)))
-    bins[rows] = np.where(ok, x, np.where(left + right <= 2 * reach, line, held))
+    bins[row, at] = np.where(left + right <= 2 * reach, line, held)
     return present
 
 

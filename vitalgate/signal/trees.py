@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 #: Every tree is complete: seven questions, eight leaves. A shallower one repeats its leaves.
 QUESTIONS, LEAVES = 7, 8
-#: Trees and rows worked on at once, so that the answers stay in the processor's cache.
-_TREES, _ROWS = 32, 4096
+#: Rows, and answers, worked on at once, so that they stay in the processor's cache.
+_ROWS, _ANSWERS = 8192, 131_072
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,38 +64,42 @@ class Boosted:
         steps, order, table = self._ranked
         # Each value as the number of its column's thresholds that it is over: all questions are of small whole numbers.
         rank = np.empty((len(self.features), len(rows)), np.uint16)
+        columns = np.where(np.isnan(rows), -np.inf, rows).T
         for column, marks in enumerate(steps):
             if len(marks):
-                rank[column] = np.searchsorted(marks, np.nan_to_num(rows[:, column], nan=-np.inf, posinf=np.inf))
-        columns = []
-        for score in range(len(self.base)):
-            total = np.full(len(rows), self.base[score])
-            for first in range(0, self.feature.shape[1], _TREES):
-                part = slice(first, first + _TREES)
-                yes = rank[self.feature[score, part]] > order[score, part, :, np.newaxis]
-                # The seven answers of a tree are the number of a row of its table. Added tree by tree: ``sum`` would
-                # choose an order by the shape of the array.
-                for tree, answers in zip(table[score, part], np.packbits(yes, axis=1)[:, 0], strict=True):
-                    total += tree[answers]
-            columns.append(total)
-        if len(columns) == 1:
-            columns.insert(0, np.zeros(len(rows)))
-        return np.stack(columns, axis=1)
+                rank[column] = np.searchsorted(marks, columns[column])
+        trees = self.feature.shape[1]
+        features = self.feature.reshape(-1, QUESTIONS)
+        totals = np.repeat(self.base[:, np.newaxis], len(rows), axis=1)
+        together = max(1, _ANSWERS // max(1, len(rows)))
+        for first in range(0, len(features), together):
+            part = slice(first, first + together)
+            # The seven answers of a tree are the number of a row of its table, the first the most significant bit.
+            answers = np.zeros((len(features[part]), len(rows)), np.uint8)
+            for question in range(QUESTIONS):
+                yes = (rank[features[part, question]] > order[part, question, np.newaxis]).view(np.uint8)
+                yes <<= 7 - question
+                answers |= yes
+            # Added tree by tree: ``sum`` would choose an order by the shape of the array.
+            for number, (tree, said) in enumerate(zip(table[part], answers, strict=True), first):
+                totals[number // trees] += tree.take(said)
+        # Row by row in memory: what is summed along rows later is summed in the same order.
+        return np.ascontiguousarray((np.insert(totals, 0, 0, axis=0) if len(totals) == 1 else totals).T)
 
     @cached_property
     def _ranked(self) -> tuple[list[NDArray[np.float64]], NDArray[np.uint16], NDArray[np.float64]]:
-        """Thresholds of each column in order; the place of each question's; what each set of answers adds."""
+        """Thresholds of each column in order; by tree the places of its questions, and what any answers add."""
         steps = [np.unique(self.threshold[self.feature == column]) for column in range(len(self.features))]
         order = np.zeros(self.threshold.shape, np.uint16)
         for column, marks in enumerate(steps):
             asked = self.feature == column
             order[asked] = np.searchsorted(marks, self.threshold[asked])
-        # Bit 7 - q of a byte is the answer to question q: so ``packbits`` puts them.
+        # Bit 7 - q of a byte is the answer to question q.
         said = np.unpackbits(np.arange(256, dtype=np.uint8)[:, np.newaxis], axis=1).astype(np.int64)
         at = np.zeros(256, np.int64)
         for _ in range(3):
             at = 2 * at + 1 + said[np.arange(256), at]
-        return steps, order, self.value[:, :, at - QUESTIONS]
+        return steps, order.reshape(-1, QUESTIONS), self.value.reshape(-1, LEAVES)[:, at - QUESTIONS]
 
     def shares(self, x: ArrayLike) -> NDArray[np.float64]:
         """Probability of each class, (n, n_classes)."""

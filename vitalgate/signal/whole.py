@@ -7,13 +7,16 @@ batch.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vitalgate.signal import baseline as cells
 from vitalgate.signal.beats import find_beats
-from vitalgate.signal.classes import classify_beats
+from vitalgate.signal.classes import classify_forms
+from vitalgate.signal.company import put_apart
+from vitalgate.signal.forms import cut_forms
 from vitalgate.signal.grid import Index, as_signals, true_runs
 from vitalgate.signal.hrv import TimeDomain, time_domain
 from vitalgate.signal.pieces import RhythmEvent
@@ -24,6 +27,7 @@ from vitalgate.signal.ventricular import fibrillating
 
 #: Passes over so many samples stay in the processor's cache.
 _PASS_SAMPLES = 400_000
+_PASS_BEATS = 2_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +70,7 @@ def analyse(signals: ArrayLike, fs: float) -> list[Analysis]:
     """
     array = as_signals(signals)
     beats = find_beats(array, fs)
-    kinds = [classify_beats(row, fs, at).kinds for row, at in zip(array, beats, strict=True)]
+    kinds = _kinds(array, fs, beats)
     found: list[Analysis] = []
     together = max(1, _PASS_SAMPLES // max(1, array.shape[1]))
     for low in range(0, array.shape[0], together):
@@ -85,6 +89,19 @@ def analyse(signals: ArrayLike, fs: float) -> list[Analysis]:
             events = rhythm_pieces(timeline, fs, [0, max(1, rows.shape[1])])[0]
             found.append(Analysis(at, own, quality, events, _variability(timeline, fs)))
     return found
+
+
+def _kinds(array: NDArray[Any], fs: float, beats: list[Index]) -> list[NDArray[np.str_]]:
+    """The classes of all beats, judged together as those of several people."""
+    kinds: list[NDArray[np.str_]] = []
+    while len(kinds) < len(beats):
+        some = slice(len(kinds), len(kinds) + 1)
+        while some.stop < len(beats) and sum(map(len, beats[some])) < _PASS_BEATS:
+            some = slice(some.start, some.stop + 1)
+        forms = np.concatenate([cut_forms(row, fs, at) for row, at in zip(array[some], beats[some], strict=True)])
+        together = classify_forms(forms, put_apart(beats[some], fs), fs).kinds
+        kinds += np.split(together, np.cumsum([len(at) for at in beats[some]])[:-1])
+    return kinds
 
 
 def _variability(timeline: Timeline, fs: float) -> TimeDomain:

@@ -23,7 +23,6 @@ CONTEXT_S, AHEAD_S, REACH_S = company.BEFORE_S, company.AFTER_S, 1.0
 FIBRILLATION_BEFORE_S = FIBRILLATION_AFTER_S = HALF_WINDOW_S + BESIDE_S
 
 Forms = NDArray[Any]
-_APART_BLOCKS = 20
 
 
 def cut_forms(samples: NDArray[np.float32], fs: float, beats: NDArray[np.int64], first: int) -> Forms:
@@ -35,7 +34,7 @@ def kinds_of(lines: Sequence[tuple[NDArray[np.int64], Forms, slice]], fs: float)
     """Classes of the wanted beats of each line, given as (beats, their forms, which are wanted)."""
     if not any(len(beats) for beats, _, _ in lines):
         return [np.empty(0, "<U1") for _ in lines]
-    at = _apart([beats for beats, _, _ in lines], fs)
+    at = company.put_apart([beats for beats, _, _ in lines], fs)
     counts = np.cumsum([0] + [len(beats) for beats, _, _ in lines])
     rows = [
         np.arange(len(beats))[wanted] + before
@@ -54,16 +53,6 @@ def fibrillating_windows(
         return np.empty(0, np.bool_)
     counts = np.cumsum([0] + [len(beats) for beats, _, _, _ in lines])
     starts = np.array([first for _, _, _, first in lines]) + counts[:-1]
-    at = _apart([beats for beats, _, _, _ in lines], fs)
+    at = company.put_apart([beats for beats, _, _, _ in lines], fs)
     kinds = np.concatenate([kinds for _, kinds, _, _ in lines])
     return fibrillation(at, fs, starts, kinds, np.concatenate([shapes for _, _, shapes, _ in lines])).positive
-
-
-def _apart(lines: Sequence[NDArray[np.int64]], fs: float) -> NDArray[np.int64]:
-    """Lines one after the other, moved by whole blocks, and too far apart to see one another."""
-    step, moved, at = round(company.BLOCK_S * fs), 0, []
-    for beats in lines:
-        if len(beats):
-            at.append(beats + (moved - int(beats[0]) // step) * step)
-            moved = int(at[-1][-1]) // step + _APART_BLOCKS
-    return np.concatenate(at) if at else np.empty(0, np.int64)
