@@ -15,7 +15,7 @@ from vitalgate.config.settings import DatabaseSettings, KafkaSettings
 from vitalgate.config.topics import RAW, full
 from vitalgate.devices.reasons import Reason
 from vitalgate.devices.records import ValidatedBatch
-from vitalgate.storage import aggregates, deadletters, ledger_holes, rebuild, statuses
+from vitalgate.storage import aggregates, deadletters, ledger_holes, rebuild, records_told, statuses
 from vitalgate.storage.applied import Applied, merge
 from vitalgate.storage.binary import Unstorable
 from vitalgate.storage.connect import Connection, names
@@ -220,6 +220,7 @@ class Recorder:
                 self._write(connection, work)
                 if only is None:
                     self._account(connection, batch, work)
+                    records_told.readings(connection, work, partition, batch.first, batch.last)
             if only is not None:
                 raise _Trial
             self._mark(connection)

@@ -67,6 +67,14 @@ class Work:
         else:
             held[1].extend(entries)
 
+    def stored_times(self) -> list[tuple[str, list[int]]]:
+        """(device, event times in microseconds) of the readings of each message of which something was stored."""
+        return [
+            (message.device, [reading.time_us for reading in message.readings])
+            for message, _ in self._entries.values()
+            if message.readings
+        ]
+
     def refuse(self, message: Message, item: int, reason: str, detail: str) -> None:
         """Dead-letter an item that intake had let through."""
         self.found_here.setdefault(message.offset, []).append(Dead(item, reason, detail))
