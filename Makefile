@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup demo test check bench torture lock clean
+.PHONY: help setup demo test check bench torture sbom lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +36,7 @@ test: setup ## all tests, on the real parts (JOBS=1: one after the other)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 # All checks run, so that one run shows all there is to mend.
-check: setup ## lint, types, import rules, schemas, lock
+check: setup ## lint, types, import rules, schemas, lock, known vulnerabilities
 	@failed=; \
 	check() { name=$$1; shift; echo "== $$name"; "$$@" || failed="$$failed $$name"; }; \
 	check lint $(BIN)/ruff check --output-format concise .; \
@@ -45,6 +45,7 @@ check: setup ## lint, types, import rules, schemas, lock
 	check rooms $(BIN)/lint-imports --no-logo; \
 	check schemas $(BIN)/vitalgate schema check; \
 	check lock $(BIN)/python deploy/setup/lock_is_current.py; \
+	check vulnerabilities $(BIN)/python deploy/setup/audit_dependencies.py; \
 	if test -n "$$failed"; then echo "failed:$$failed"; exit 1; fi; echo "all checks passed"
 
 bench: setup ## throughput, latency, ECGs held, bytes at rest, on this machine (docs/benchmarks.md)
@@ -52,6 +53,13 @@ bench: setup ## throughput, latency, ECGs held, bytes at rest, on this machine (
 
 torture: setup ## faults on purpose against a system of its own, 100 rounds, tallied (docs/reliability.md)
 	@$(BIN)/vitalgate torture --rounds 100 --resume --report docs/reliability.md $(ARGS)
+
+sbom: setup ## what is inside, as CycloneDX: build/vitalgate.cdx.json, from the lock
+	@mkdir -p build
+	@$(BIN)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --mc-type application \
+		--sv 1.6 --of JSON --output-reproducible --no-validate -o build/vitalgate.cdx.json 2>/dev/null
+	@$(BIN)/python -c 'import json; b = json.load(open("build/vitalgate.cdx.json")); \
+		print("build/vitalgate.cdx.json: CycloneDX", b["specVersion"], "with", len(b["components"]), "components")'
 
 lock: setup ## choose versions anew and pin them with hashes
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --no-emit-index-url \
