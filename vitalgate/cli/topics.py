@@ -32,9 +32,7 @@ def create(as_json: bool) -> None:
 
 
 @command.command()
-@click.option(
-    "--apply", "do_apply", is_flag=True, help="Give them in Kafka, and take away what the table does not say."
-)
+@click.option("--apply", "do_apply", is_flag=True, help="Give them in Kafka, and take away all others.")
 @json_option
 def rights(do_apply: bool, as_json: bool) -> None:
     """List who may do what in Kafka: one least-privilege table for all processes; or give these rights.
