@@ -15,7 +15,10 @@ from vitalgate.config.loading import env_name, names
 from vitalgate.local.processes import ALL as PROCESSES
 
 ROOT = Path(__file__).parents[2]
-OTHERS = {"mosquitto", "broker-users", "kafka", "timescaledb", "prepare", "prometheus", "grafana"}
+OTHERS = {
+    "mosquitto", "broker-users", "rabbitmq", "rabbitmq-users", "kafka", "timescaledb", "prepare", "prometheus",
+    "grafana",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +55,20 @@ def test_only_settings_that_exist_are_set(compose: dict[str, Any]) -> None:
     for service in compose["services"].values():
         asked = {name for name in service.get("environment", {}) if name.startswith("VITALGATE_")}
         assert asked <= known
+
+
+@pytest.mark.parametrize("broker", ["mosquitto", "rabbitmq"])
+def test_one_broker_is_chosen(compose: dict[str, Any], broker: str) -> None:
+    """`.env` chooses Mosquitto, deploy/compose/rabbitmq.env RabbitMQ; either has its profile, users and port."""
+    file = ROOT / (".env" if broker == "mosquitto" else "deploy/compose/rabbitmq.env")
+    chosen = dict(line.split("=", 1) for line in file.read_text().splitlines() if "=" in line and line[0] != "#")
+    assert (chosen["COMPOSE_PROFILES"], chosen["BROKER"]) == (broker, broker)
+    services = compose["services"]
+    profiled = {name for name, service in services.items() if service.get("profiles") == [broker]}
+    assert profiled == {broker, "broker-users" if broker == "mosquitto" else "rabbitmq-users"}
+    assert services[broker]["ports"] == ["1883:1883"]
+    assert services["gateway"]["depends_on"][broker]["required"] is False
+    assert bool(chosen["BROKER_API"]) == (broker == "rabbitmq")
 
 
 def test_no_secret_is_written_down(compose: dict[str, Any]) -> None:

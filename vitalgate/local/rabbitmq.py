@@ -20,8 +20,10 @@ from vitalgate.local.deploy import deploy_file
 from vitalgate.local.errors import PartError
 from vitalgate.local.layout import Layout, State, write_private
 from vitalgate.local.ports import HOST, Ports
+from vitalgate.local.tls import LocalTls
 
 DEFAULT_PORT = 1883
+DEFAULT_TLS_PORT = 8883
 DEFAULT_API_PORT = 15672
 #: Name of the process in `vitalgate status` and of its log.
 NAME = "rabbitmq"
@@ -79,6 +81,7 @@ class RabbitMq:
         self._mqtt = loaded.settings.mqtt
         self._port_is_wished = loaded.sources.get("mqtt.port", "default") != "default"
         self._port = self._api_port = 0
+        self._tls = LocalTls(layout, loaded.settings.security) if loaded.settings.local.tls else None
 
     def addresses(self) -> dict[str, object]:
         """What goes into the stack file."""
@@ -86,10 +89,11 @@ class RabbitMq:
             "mqtt.broker": "rabbitmq",
             "mqtt.host": HOST,
             "mqtt.port": self._port,
-            "mqtt.api_url": f"http://{HOST}:{self._api_port}",
+            "mqtt.api_url": f"{'http' if self._tls is None else 'https'}://{HOST}:{self._api_port}",
             "mqtt.password_file": str(self._layout.secret("mqtt-gateway")),
             "mqtt.log_file": str(self._layout.log(NAME)),
             "mqtt.admin_password_file": str(self._layout.secret("mqtt-admin")),
+            **({} if self._tls is None else {"mqtt.tls": "on", "mqtt.ca_file": str(self._tls.ca)}),
         }
 
     def prepare(self) -> list[Spec]:
@@ -103,7 +107,7 @@ class RabbitMq:
         if self._port_is_wished:
             self._port = self._ports.take_exactly("mqtt.port", self._mqtt.port)
         else:
-            self._port = self._ports.take("mqtt", DEFAULT_PORT)
+            self._port = self._ports.take("mqtt", DEFAULT_PORT if self._tls is None else DEFAULT_TLS_PORT)
         self._api_port = self._ports.take("rabbitmq-api", DEFAULT_API_PORT)
         distribution, mapper = self._ports.take("rabbitmq-distribution"), self._ports.take("rabbitmq-epmd")
         gateway = self._layout.secret("mqtt-gateway").read_text(encoding="utf-8").strip()
@@ -116,6 +120,7 @@ class RabbitMq:
         cookie = home / ".erlang.cookie"
         if not cookie.is_file():
             write_private(cookie, self._layout.secret("rabbitmq-cookie").read_text(encoding="utf-8").strip())
+        trust = None if self._tls is None else self._tls.context()
         mapping = {"ERL_EPMD_PORT": str(mapper), "ERL_EPMD_ADDRESS": HOST}
         return [
             Spec(
@@ -127,7 +132,7 @@ class RabbitMq:
             Spec(
                 name=NAME,
                 argv=(str(server),),
-                probe=functools.partial(probes.mqtt, HOST, self._port, self._mqtt.username, gateway),
+                probe=functools.partial(probes.mqtt, HOST, self._port, self._mqtt.username, gateway, trust),
                 env={**mapping, **_environment(home, distribution)},
                 cwd=home,
                 # Ends by itself and writes what it holds when the supervisor is killed.
@@ -140,14 +145,32 @@ class RabbitMq:
         lines = [
             deploy_file("rabbitmq", "rabbitmq.conf").read_text(encoding="utf-8"),
             "# This stack",
-            f"mqtt.listeners.tcp.1 = {HOST}:{self._port}",
             f"mqtt.vhost = {self._mqtt.vhost}",
             f"mqtt.prefetch = {self._mqtt.receive_maximum}",
-            f"management.tcp.ip = {HOST}",
-            f"management.tcp.port = {self._api_port}",
             f"load_definitions = {home / 'definitions.json'}",
+            *self._listeners(),
         ]
         return "\n".join(lines) + "\n"
+
+    def _listeners(self) -> list[str]:
+        if self._tls is None:
+            return [
+                f"mqtt.listeners.tcp.1 = {HOST}:{self._port}",
+                f"management.tcp.ip = {HOST}",
+                f"management.tcp.port = {self._api_port}",
+            ]
+        own = self._tls.server("rabbitmq")
+        shown = {"cacertfile": self._tls.ca, "certfile": own.certificate, "keyfile": own.key}
+        return [
+            "mqtt.listeners.tcp = none",
+            f"mqtt.listeners.ssl.1 = {HOST}:{self._port}",
+            *(f"ssl_options.{name} = {path}" for name, path in shown.items()),
+            "ssl_options.verify = verify_none",
+            "ssl_options.fail_if_no_peer_cert = false",
+            f"management.ssl.ip = {HOST}",
+            f"management.ssl.port = {self._api_port}",
+            *(f"management.ssl.{name} = {path}" for name, path in shown.items()),
+        ]
 
 
 def _environment(home: Path, distribution: int) -> dict[str, str]:
