@@ -49,7 +49,7 @@ def test_status_names_addresses_processes_and_health(data: Path) -> None:
     with Stack(data, only=SMALL) as stack:
         status = stack.status()
         settings = stack.settings.settings
-        assert status["mqtt"] == {"host": settings.mqtt.host, "port": settings.mqtt.port}
+        assert status["mqtt"] == {"broker": "mosquitto", "host": settings.mqtt.host, "port": settings.mqtt.port}
         assert status["database"] == {"dsn": settings.database.dsn}
         assert status["kafka"] == {"bootstrap": settings.kafka.bootstrap}
         assert {entry["name"]: entry["state"] for entry in status["processes"]} == {
