@@ -43,11 +43,18 @@ def taken(kind: RecordType, verb: str, given: Mapping[str, Any]) -> dict[str, An
     try:
         made = model.model_validate(found)
     except ValidationError as error:
-        wrong += [(".".join(str(part) for part in one["loc"]), one["msg"]) for one in error.errors()]
+        wrong += [(_spelt(kind, given, *one["loc"]), one["msg"]) for one in error.errors()]
     if wrong:
         text = "; ".join(f"{where} {what}" for where, what in wrong)
         raise Invalid(f"{kind.title}: {text}", wrong)
     return {name: _kept(getattr(made, name)) for name in found}
+
+
+def _spelt(kind: RecordType, given: Mapping[str, Any], name: int | str, *rest: int | str) -> str:
+    """A place in a document, as whoever gave it spells it."""
+    spellings = [spelling for spelling, field in kind.spellings.items() if field == name]
+    first = next((one for one in spellings if one in given), spellings[0] if spellings else str(name))
+    return ".".join([first, *(str(part) for part in rest)])
 
 
 def _kept(value: Any) -> Any:
