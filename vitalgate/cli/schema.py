@@ -74,3 +74,16 @@ def dictionary(file: Path) -> None:
         raise Failure(str(error)) from error
     file.write_text(page(columns), encoding="utf-8")
     click.echo(str(file))
+
+
+@command.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), default=Path("docs/records.md"))
+@_FOLDER
+def records(file: Path, folder: Path) -> None:
+    """Write the page about records into FILE, and their JSON Schemas into FOLDER, from the models."""
+    from vitalgate.records.page import SCHEMA_FILE, page, schemas
+
+    file.write_text(page(), encoding="utf-8")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / SCHEMA_FILE).write_text(schemas(), encoding="utf-8")
+    click.echo(f"{file}\n{folder / SCHEMA_FILE}")
