@@ -321,3 +321,57 @@ def test_what_is_provisional_raises_only_what_is_urgent() -> None:
     assert (told.rule, told.notify) == ("ventricular-tachycardia", True)
     urgent = feature("event.vf", 60, 66, 200.0, patient="p2") | {"provisional": True}
     assert [event.rule for event in take_feature(subject, urgent)] == ["ventricular-fibrillation"]
+
+
+def _sign(subject: Engine, at: float, seq: int) -> list[AlertEvent]:
+    record = given(seq=seq, device="patch")
+    record.message.device_kind = "ecg-patch"
+    record.message.status = Status(item=0, state="online", time_us=us(at))
+    return subject.take(record, us(at))
+
+
+def test_a_device_that_was_never_heard_is_missed_from_its_assignment_on() -> None:
+    subject = make("device-silent")
+    subject.tick(us(0), us(0))
+    subject.devices_changed("p1", {"patch": [(us(0), None)]}, us(0))
+    subject.expect("p1", {"patch": "ecg-patch", "cuff": "bp-cuff"})
+    assert subject.tick(us(899), us(899)) == []
+    (raised,) = subject.tick(us(900), us(900))
+    assert (raised.happened, raised.onset, raised.device_id) == ("raised", when(us(0)), "patch")
+    # A restart keeps it, and tells nothing twice.
+    memory, again = dict(subject.dirty()), make("device-silent")
+    again.devices_changed("p1", {"patch": [(us(0), None)]}, 0)
+    again.load("p1", memory["p1"])
+    again.expect("p1", {"patch": "ecg-patch"})
+    assert again.recheck(us(900)) == [] and again.tick(us(1000), us(1000)) == []
+    (over,) = _sign(again, 1200, 1)
+    assert (over.happened, over.cleared_at) == ("cleared", when(us(1200)))
+    assert _sign(again, 1300, 2) == [] and again.tick(us(1500), us(1500)) == []
+    assert again.tick(us(2199), us(2199)) == []
+    (later,) = again.tick(us(2200), us(2200))
+    assert later.onset == when(us(1300)), "from then on it is missed like any other"
+
+
+def test_what_was_there_after_all_takes_the_first_silence_back_and_so_does_its_leaving() -> None:
+    for ending in ("data", "assignment"):
+        subject = make("device-silent")
+        subject.tick(us(0), us(0))
+        subject.devices_changed("p1", {"patch": [(us(0), None)]}, us(0))
+        subject.expect("p1", {"patch": "ecg-patch"})
+        (raised,) = subject.tick(us(900), us(900))
+        if ending == "data":
+            events = _sign(subject, 600, 1)
+        else:
+            events = subject.devices_changed("p1", {"patch": [(us(0), us(100))]}, us(950))
+        assert [(e.alert_id, e.happened) for e in events] == [(raised.alert_id, "retracted")]
+
+
+def test_a_device_registered_with_a_past_is_given_its_time() -> None:
+    subject = make("device-silent")
+    subject.tick(us(0), us(0))
+    subject.devices_changed("p1", {"patch": [(us(-86400), None)]}, us(0))
+    subject.expect("p1", {"patch": "ecg-patch"})
+    assert subject.tick(us(899), us(899)) == []
+    assert _sign(subject, -80000, 1) == [], "a catching-up device is not silent, nor was it"
+    assert subject.tick(us(1700), us(1700)) == []
+    assert [e.onset for e in subject.tick(us(1799), us(1799))] == [when(us(-80000))]

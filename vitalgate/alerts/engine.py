@@ -212,6 +212,22 @@ class Engine(Population):
         rules = [rule for rule in patient.book.timed if any(t.kind == "silent" for t in patient.book.terms[rule])]
         return self._tell(patient, rules, 0, detected_us, "assignment corrected") if patient.presence else []
 
+    def expect(self, name: str, kinds: Mapping[str, str]) -> None:
+        """Devices (id to kind) that a patient of this engine has: also one that was never heard is missed in time.
+
+        Its silence counts from the beginning of the patient's time with it (``devices_changed``), and at the earliest
+        from when it became known here.
+        """
+        for device, kind in kinds.items():
+            rules = self.book.devices.get(kind)
+            if rules is None or device in self._heard.get(rules[0], {}).get(name, {}):
+                continue
+            patient = self._patient(name)
+            if patient.expect(rules[0], device):
+                patient.dirty = True
+                self._schedule(patient)
+                self._mark(patient)
+
     def _refit(self, name: str, detected_us: int) -> list[AlertEvent]:
         if name not in self._patients and name not in self._packed:
             return []

@@ -156,8 +156,12 @@ def next_deadline(patient: Patient, now: int) -> int | None:
                 if at is not None:
                     due.append(at)
     for devices in patient.presence.values():
-        silent = [presence.due() for presence in devices.values() if presence.runs]
-        due += [at for at in silent if at > now]
+        for device, presence in devices.items():
+            windows = None if patient.worn is None else patient.worn.get(device, [])
+            silent = presence.due() if presence.runs else presence.due_first(windows)
+            # What is due already and was not told yet is told with the next tick.
+            if silent is not None and (silent > now or not (presence.runs or presence.missed is not None)):
+                due.append(silent)
     for stops in (patient.worn or {}).values():
         due += [stop for _, stop in stops if stop is not None and stop > now]
     due += [at for at in patient.book.edges if at > now]

@@ -136,6 +136,15 @@ class Patient:
             found = devices[device] = Presence(min(term.gap_us for term in self.book.by_key[key]))
         return found.heard(time, self.sources.now.us if arrived is None else arrived)
 
+    def expect(self, key: str, device: str) -> bool:
+        """From now on a device is to be heard of; False when it is already, or no rule asks for it."""
+        devices = self.presence.get(key, {})
+        if device in devices or key not in self.book.by_key:
+            return False
+        gap = min(term.gap_us for term in self.book.by_key[key])
+        self.presence.setdefault(key, {})[device] = Presence(gap, arrived=self.sources.now.us)
+        return True
+
     def set_book(self, book: Book) -> None:
         """Other rules or limits. What was closed under the old ones stays as it was told."""
         self.settle(rule for rule in self.known if not self.book.judges_as(book, rule))

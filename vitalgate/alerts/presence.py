@@ -20,11 +20,14 @@ class Presence(msgspec.Struct, array_like=True):
     floor: int | None = None
     """Stretches that end before this have been dropped: nothing is said of the time before."""
     arrived: int = NEVER
-    """Tick at which something last came, of whatever event time: a device that catches up is not silent."""
+    """Tick at which something last came, of whatever event time: a device that catches up is not silent. Before
+    anything has, the tick at which it became known that the device is there."""
+    missed: int | None = None
+    """Beginning of the patient's time with the device, once it was told that nothing at all had come in it."""
 
     def heard(self, time: int, now: int) -> bool:
         """Take one sign of life; True when a silence that counts by ``now`` ended, moved or went away by it."""
-        told = bool(self.runs) and now >= self.due()
+        told = now >= self.due() if self.runs else self.missed is not None
         self.arrived = max(self.arrived, now)
         return self._take(time) or told
 
@@ -78,7 +81,7 @@ class Presence(msgspec.Struct, array_like=True):
 
         ``windows`` are the times in which the patient had the device; None: always.
         """
-        found: list[tuple[int, int, int | None]] = []
+        found = self._never(now, windows)
         for k, (_, last) in enumerate(self.runs):
             begin = last + self.gap_us
             end = self.runs[k + 1][0] if k + 1 < len(self.runs) else None
@@ -95,6 +98,32 @@ class Presence(msgspec.Struct, array_like=True):
                 found.append((last, begin, over))
         return found
 
+    def _never(
+        self, now: int, windows: list[tuple[int, int | None]] | None
+    ) -> list[tuple[int, int, int | None]]:  # fmt: skip
+        """The silence from the beginning of the patient's time with the device to the first sign of life.
+
+        It is one only when it was told before that sign came: who registers a device that has been in use for long
+        does not want to hear what was.
+        """
+        starts = dict(windows or ())
+        if not self.runs:
+            due = self.due_first(windows)
+            if due is None or due > now:
+                return []
+            self.missed = max(start for start, stop in starts.items() if stop is None)
+        if self.missed is None or self.missed not in starts:
+            return []
+        begin, stop = self.missed + self.gap_us, starts[self.missed]
+        first = self.runs[0][0] if self.runs else None
+        over = first if stop is None else stop if first is None else min(stop, first)
+        return [] if over is not None and over <= begin else [(self.missed, begin, over)]
+
     def due(self) -> int:
-        """When the device counts as silent if it is not heard again."""
+        """When the device counts as silent if it is not heard again; it has been heard."""
         return max(self.runs[-1][1], self.arrived) + self.gap_us
+
+    def due_first(self, windows: list[tuple[int, int | None]] | None) -> int | None:
+        """When a device that was never heard counts as silent; None when the patient does not have it now."""
+        starts = [start for start, stop in windows or () if stop is None]
+        return max(max(starts), self.arrived) + self.gap_us if starts else None

@@ -34,6 +34,7 @@ from vitalgate.stream.alerting_strips import Strips
 from vitalgate.stream.audit_inbox import send_audit
 from vitalgate.stream.handover_records import undelivered
 from vitalgate.stream.headers import headers
+from vitalgate.stream.partitions import partition_of
 from vitalgate.stream.registry_view import Kind, RegistryView
 from vitalgate.stream.worker import Context, Record, Worker
 from vitalgate.telemetry import metrics
@@ -135,7 +136,13 @@ class Alerting(Worker):
                 log.error("memory of a patient cannot be read", extra={"offset": record.offset, "error": str(error)})
                 continue
             self._keep(partition, [AlertEvent.model_validate_json(event) for event in unsent])
+        for name in self.devices.worn:
+            if self._partition(name) == partition:
+                engine.expect(name, self.devices.held(name))
         return engine
+
+    def _partition(self, patient: str) -> int:
+        return partition_of(patient, self.context.settings.kafka.partitions)
 
     async def handle(self, batch: list[Record]) -> None:
         """Events of these records on patient.alerts, and what they changed in the memory of alerts."""
@@ -273,6 +280,9 @@ class Alerting(Worker):
             for name in self.devices.changed(key):
                 for partition, engine in self.engines.items():
                     self._keep(partition, engine.devices_changed(name, self.devices.worn.get(name, {}), now))
+                own = self.engines.get(self._partition(name))
+                if own is not None:
+                    own.expect(name, self.devices.held(name))
             return
         patient = self.registry.patient(key)
         if patient is None:

@@ -15,6 +15,11 @@ class DeviceTimes:
         self._kinds = kinds
         self.worn: dict[str, dict[str, Windows]] = {}
         self._holders: dict[str, set[str]] = {}
+        self._kind: dict[str, str] = {}
+
+    def held(self, patient: str) -> dict[str, str]:
+        """Devices that a patient has (had), with their kinds."""
+        return {device: self._kind[device] for device in self.worn.get(patient, {})}
 
     def read(self) -> None:
         """Take everything anew."""
@@ -42,4 +47,5 @@ class DeviceTimes:
             patients.add(one.patient)
         if patients:
             self._holders[device] = patients
+            self._kind[device] = known.kind
         return patients

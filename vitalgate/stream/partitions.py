@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import lru_cache
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
+from kafka.partitioner.default import murmur2
 
 from vitalgate.config.settings import KafkaSettings
 from vitalgate.config.topics import Topic, full
@@ -14,6 +16,12 @@ from vitalgate.config.transport import kafka_options
 from vitalgate.stream.errors import TransientError
 
 _TIMEOUT_S = 5.0
+
+
+@lru_cache(maxsize=65536)
+def partition_of(key: str, count: int) -> int:
+    """The partition that a key goes to, of so many (murmur2, as Java's clients and ours choose it)."""
+    return int((murmur2(key.encode()) & 0x7FFFFFFF) % count)
 
 
 async def partition_counts(topics: Sequence[Topic], kafka: KafkaSettings) -> dict[str, int]:
