@@ -147,7 +147,11 @@ class Rig:
     # --- processes --------------------------------------------------------------------------------------------------
 
     def _of(self, name: str) -> Path:
-        return self.parts.data if name.startswith(("kafka", "mosquitto", "rabbitmq", "postgres")) else self.works.data
+        return (
+            self.parts.data
+            if name.startswith(("kafka", "mosquitto", "rabbitmq", "epmd", "postgres"))
+            else self.works.data
+        )
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
         """Send a signal; the supervisor starts the process again when it ends."""

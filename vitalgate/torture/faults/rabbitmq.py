@@ -17,7 +17,7 @@ class KillRabbit(Fault):
     """
 
     name: ClassVar[str] = "kill-rabbitmq"
-    row: ClassVar[str] = "broker-durable"
+    row: ClassVar[str] = "rabbitmq"
     shape: ClassVar[Shape] = _RABBIT
 
     async def strike(self, field: Field) -> None:
@@ -34,7 +34,7 @@ class RabbitWithoutGateway(Fault):
     """RabbitMQ killed while the gateway is away and a queue has grown: the queue is on disk and comes back."""
 
     name: ClassVar[str] = "kill-rabbitmq-with-queue"
-    row: ClassVar[str] = "broker-durable"
+    row: ClassVar[str] = "rabbitmq"
     shape: ClassVar[Shape] = _RABBIT
 
     async def strike(self, field: Field) -> None:
