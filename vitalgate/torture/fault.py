@@ -28,6 +28,10 @@ ROWS: Mapping[str, tuple[str, str]] = {
         "`kill -9` of Mosquitto; its queue at its bound",
         "with outbox: lost 0; plain QoS 1: a stated window, seen as gaps",
     ),
+    "rabbitmq": (
+        "`kill -9` of RabbitMQ in Mosquitto's place, with and without the gateway",
+        "outbox and plain QoS 1: lost 0, results identical",
+    ),
     "kafka": ("Kafka's only node killed and back", "lost 0"),
     "kafka-three": ("Kafka of three nodes: one killed, all killed", "lost 0; one of three: no stop over 10 s"),
     "device": ("device reset, replaced, restored from an old outbox", "nothing deleted unsent or refused as a repeat"),

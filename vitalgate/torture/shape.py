@@ -6,6 +6,9 @@ import os
 import shutil
 from dataclasses import dataclass, field
 
+from vitalgate.local import rabbitmq
+from vitalgate.local.errors import PartError
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -37,6 +40,11 @@ class Shape:
         """Why this machine cannot have it; empty when it can."""
         if self.small_disks and (os.geteuid() != 0 or shutil.which("mount") is None):
             return "a file system of its own can be mounted by root only"
+        if ("mqtt.broker", "rabbitmq") in self.flags:
+            try:
+                rabbitmq.executable()
+            except PartError as error:
+                return str(error)
         return ""
 
 
