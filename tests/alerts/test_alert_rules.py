@@ -375,3 +375,16 @@ def test_a_device_registered_with_a_past_is_given_its_time() -> None:
     assert _sign(subject, -80000, 1) == [], "a catching-up device is not silent, nor was it"
     assert subject.tick(us(1700), us(1700)) == []
     assert [e.onset for e in subject.tick(us(1799), us(1799))] == [when(us(-80000))]
+
+
+def test_oxygen_is_told_by_its_flow_or_concentration_too() -> None:
+    for metric, on_air, on_oxygen in (("oxygen_flow", 0.0, 0.5), ("oxygen_concentration", 21.0, 28.0)):
+        subject = make("news2-medium")
+        chart = {"respiration_rate": 22.0, "spo2": 95.0, metric: on_air}  # 2 + 1 points
+        for n, (name, value) in enumerate(chart.items()):
+            assert subject.take(given(reading(name, n, value), seq=n), us(n)) == []
+        (told,) = subject.take(given(reading(metric, 60, on_oxygen), seq=9), us(60))
+        assert (told.rule, told.value) == ("news2-medium", 5.0)
+        # What somebody has said counts before what is worked out.
+        said = subject.take(given(reading("oxygen", 120, None, value_code="air"), seq=10), us(120))
+        assert [event.happened for event in said] == ["cleared"]

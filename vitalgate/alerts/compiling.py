@@ -24,6 +24,8 @@ NEWS2_INPUTS: tuple[tuple[str, str, float], ...] = (
     ("respiration_rate", "reading/respiration_rate", 12.0),
     ("spo2", "reading/spo2", 12.0),
     ("oxygen", "reading/oxygen", 24.0),
+    ("oxygen", "reading/oxygen_flow", 24.0),
+    ("oxygen", "reading/oxygen_concentration", 24.0),
     ("bp_systolic", "reading/bp_systolic", 24.0),
     ("pulse", "feature/heart_rate", 0.5),
     ("pulse", "reading/pulse_rate", 12.0),
@@ -31,6 +33,8 @@ NEWS2_INPUTS: tuple[tuple[str, str, float], ...] = (
     ("consciousness", "reading/consciousness", 24.0),
     ("temperature", "reading/temperature", 24.0),
 )
+#: What an input shows of somebody who breathes air: more than that is oxygen.
+_ON_AIR = {"reading/oxygen_concentration": 21.0}
 #: A continuous input counts with the median of this stretch, so that one sample does not move the score; breath and
 #: heart rate with that of a quarter of an hour, since the chart means somebody at rest and people at home climb stairs.
 NEWS2_MEDIAN_S = 60.0
@@ -43,8 +47,8 @@ def news2_terms() -> tuple[Term, ...]:
     """Inputs of the score; the same for every rule that uses it."""
     return tuple(
         Term(
-            NEWS2, n, key, "band", 1, 0.0, 0.0, within_us=us(NEWS2_REST_S if key in _AT_REST else NEWS2_MEDIAN_S),
-            hold_us=us(hours * 3600), parameter=parameter,
+            NEWS2, n, key, "band", 1, _ON_AIR.get(key, 0.0), 0.0, hold_us=us(hours * 3600), parameter=parameter,
+            within_us=us(NEWS2_REST_S if key in _AT_REST else NEWS2_MEDIAN_S),
         )
         for n, (parameter, key, hours) in enumerate(NEWS2_INPUTS)
     )  # fmt: skip

@@ -30,7 +30,7 @@ TermKind = Literal["threshold", "trend", "event", "band", "day", "silent"]
 class Term:
     """A condition, compiled: samples are bad when ``sign * value > limit`` and well when ``sign * value <= clear``.
 
-    Times are microseconds.
+    Times are microseconds. Of the band of a score's input ``limit`` is what is taken off the value before.
     """
 
     rule: str
@@ -129,7 +129,7 @@ def step_event(term: Term, state: State, time: int, end: int, x: float) -> State
 
 def step_band(term: Term, state: State, previous: int, time: int, value: float) -> State:
     """The state after one more value of a score's input."""
-    number = news2.band(term.parameter, value)
+    number = news2.band(term.parameter, value - term.limit)
     if state is not None and state[2] == number and time - previous <= term.hold_us:
         return state
     return (BAND, time, number)

@@ -40,7 +40,7 @@ _SPO2_POINTS: Mapping[str, Sequence[int]] = {
     "scale 2 on oxygen": (3, 2, 1, 0, 0, 1, 1, 2, 2, 3),
 }
 #: Values are rounded to this many decimals first: 35.05 degrees must fit a band.
-_DECIMALS = {"temperature": 1}
+_DECIMALS = {"temperature": 1, "oxygen": 1}
 
 Risk = Literal["low", "low-medium", "medium", "high"]
 
