@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
 import httpx
@@ -18,11 +17,12 @@ from psycopg import sql
 from starlette.types import ASGIApp
 
 from tests.api.people import Person, log_in, populate
+from tests.storage.records_cast import KEYS
 from vitalgate.api.app import make_app, make_services
 from vitalgate.api.serve import Server, configuration, listen
 from vitalgate.api.services import Services
 from vitalgate.config.settings import Settings
-from vitalgate.pki.keyring import KeyRing, new_ring
+from vitalgate.pki.keyring import KeyRing
 from vitalgate.storage.migrate import migrate
 
 
@@ -35,7 +35,7 @@ def dsn(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def ring() -> KeyRing:
     """A key ring."""
-    return new_ring(date(2026, 1, 1))
+    return KEYS
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,6 @@ from vitalgate.api import (
     accounts_routes,
     care_routes,
     files_routes,
-    graphql_routes,
-    graphql_schema,
     live_routes,
     notification_routes,
     openapi,
@@ -32,6 +30,7 @@ from vitalgate.api import (
 )
 from vitalgate.api.edge import Edge
 from vitalgate.api.file_store import FileStore, open_store
+from vitalgate.api.graphql_gate import GraphQLGate
 from vitalgate.api.hub import Hub
 from vitalgate.api.notifier import Notifier
 from vitalgate.api.replies import reply
@@ -84,6 +83,7 @@ def make_app(services: Services, *, playground: str = "") -> FastAPI:
     @contextlib.asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
+        services: Services = app.state.services
         services.database.open()
         hub = app.state.hub = Hub(services.database, services.settings)
         working = asyncio.create_task(hub.run())
@@ -133,9 +133,6 @@ def bare_app(settings: Settings) -> FastAPI:
     app.include_router(files_routes.router())
     app.include_router(live_routes.router())
     app.include_router(records_routes.router())
-    app.include_router(
-        graphql_routes.router(graphql_schema.build(settings.api, lambda: app.state.hub))
-    )  # fmt: skip
     described: dict[str, Any] = {}
 
     def document() -> dict[str, Any]:
@@ -149,6 +146,7 @@ def bare_app(settings: Settings) -> FastAPI:
     def openapi_document() -> Response:
         return reply(app.openapi())
 
+    app.add_middleware(GraphQLGate, state=app.state, settings=settings.api)
     app.add_middleware(GZipMiddleware, minimum_size=_GZIP_LEAST, compresslevel=5)
     if settings.api.cors_origins:
         app.add_middleware(

@@ -77,7 +77,7 @@ def _dicom(content: bytes) -> list[Channel]:
             name = str(source[0].get("CodeMeaning", "")) if source else ""
             units = channel.get("ChannelSensitivityUnitsSequence")
             unit = str(units[0].get("CodeValue", "")) if units else ""
-            found.append(Channel(name or f"channel {number + 1}", rate, unit, values[:, number]))
+            found.append(Channel(name or f"channel {number + 1}", rate, unit, np.ascontiguousarray(values[:, number])))
     return found
 
 
@@ -112,7 +112,12 @@ def _wfdb(content: bytes) -> list[Channel]:
         _bounds(int(head.n_sig), int(head.sig_len or 0))
         record = wfdb.rdrecord(path, physical=True, smooth_frames=True)
         return [
-            Channel(str(name), float(record.fs), str(unit), np.asarray(record.p_signal[:, index], dtype=np.float64))
+            Channel(
+                str(name),
+                float(record.fs),
+                str(unit),
+                np.ascontiguousarray(record.p_signal[:, index], dtype=np.float64),
+            )
             for index, (name, unit) in enumerate(zip(record.sig_name, record.units, strict=True))
         ]
 

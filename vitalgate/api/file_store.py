@@ -164,13 +164,16 @@ class FileStore:
                 sealed = bytes(await obstore.get_range_async(self._store, _path(file_id), start=at, end=end))
             except (BaseError, OSError) as error:
                 raise StoreAway(f"a file cannot be read from the store: {type(error).__name__}") from error
-            for plain in sealer.open(number, sealed, chunks):
+            # All of a piece is proven before any of it is given out.
+            for plain in list(sealer.open(number, sealed, chunks)):
                 part = plain[skip : skip + left]
                 skip = 0
                 left -= len(part)
                 number += 1
                 yield part
             at = end
+        if left:
+            raise BrokenFile(f"a stored file is {left} bytes shorter than what is known of it")
 
     async def delete(self, file_id: str) -> None:
         """Take an object away; one that is not there is fine."""

@@ -10,8 +10,9 @@ from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
-from vitalgate.api import files_table, links, media, ranges
+from vitalgate.api import ecg_files, encodings, files_table, links, media, ranges
 from vitalgate.api.chunks import BrokenFile
+from vitalgate.api.downsample import edges_of, min_max
 from vitalgate.api.entry import Anybody, Caller, actor_of, services_of
 from vitalgate.api.file_store import StoreAway, TooLarge
 from vitalgate.api.files_table import Stored
@@ -112,6 +113,19 @@ def router() -> APIRouter:
         stored = await run_in_threadpool(files_table.open_for, caller, id)
         return await _serve(request, stored)
 
+    @made.get("/{id}/waveforms", operation_id="file_waveforms")
+    async def waveforms(
+        id: str, request: Request, caller: Caller,
+        pixels: Annotated[int, Query(ge=0, le=20_000, description="0: every sample.")] = 0,
+    ) -> Response:  # fmt: skip
+        """The waveforms that a DICOM-ECG or WFDB file carries; with `pixels`, the least and greatest value of each."""
+        stored = await run_in_threadpool(files_table.open_for, caller, id)
+        if not ecg_files.carries_waveforms(stored.media_type):
+            raise Problem(422, "no-waveforms", f"A file of type {stored.media_type} carries no waveforms.")
+        content = b"".join([part async for part in _whole(request, stored)])
+        found = await run_in_threadpool(ecg_files.read, stored.media_type, content)
+        return await run_in_threadpool(_channels, id, found, pixels)
+
     @made.get("/{id}/shared", operation_id="download_shared_file", responses=_CONTENT, response_class=Response)
     async def shared(
         id: str, request: Request, anybody: Anybody,
@@ -127,6 +141,34 @@ def router() -> APIRouter:
         return await _serve(request, stored)
 
     return made
+
+
+def _channels(file: str, found: list[ecg_files.Channel], pixels: int) -> Response:
+    body = []
+    for one in found:
+        about: dict[str, Any] = {"name": one.name, "rate": one.rate, "unit": one.unit, "count": len(one.samples)}
+        if pixels:
+            columns = min_max(one.samples, edges_of(len(one.samples), min(pixels, len(one.samples))))
+            about |= {"low": columns.low, "high": columns.high}
+        else:
+            about["samples"] = one.samples
+        body.append(about)
+    return Response(encodings.document({"file": file, "channels": body}, encodings.JSON), media_type=encodings.JSON)
+
+
+async def _whole(request: Request, stored: Stored) -> AsyncIterator[bytes]:
+    store = services_of(request).files
+    try:
+        async for part in store.read(stored.id, stored.sealed_key, stored.size, 0, stored.size):
+            yield part
+    except StoreAway as error:
+        raise _away(error) from error
+    except BrokenFile as error:
+        raise _broken() from error
+
+
+def _broken() -> Problem:
+    return Problem(500, "broken-file", "The stored file was changed; it is not given out.")
 
 
 async def _serve(request: Request, stored: Stored) -> Response:
@@ -154,7 +196,7 @@ async def _serve(request: Request, stored: Stored) -> Response:
     except StoreAway as error:
         raise _away(error) from error
     except BrokenFile as error:
-        raise Problem(500, "broken-file", "The stored file was changed; it is not given out.") from error
+        raise _broken() from error
 
     async def whole() -> AsyncIterator[bytes]:
         yield head

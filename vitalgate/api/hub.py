@@ -191,10 +191,18 @@ class Hub:
     async def _give(self, changes: Sequence[Change]) -> None:
         there = list(self._subscribers)
         self._taken = changes[-1].position  # whoever joins from now on reads these by itself
-        there = await self._end_closed(there)
-        seen = await self._call(
-            records_changes.deliver, self._database, changes, [subscriber.actor for subscriber in there]
-        )
+        while True:
+            try:
+                there = await self._end_closed(there)
+                seen = await self._call(
+                    records_changes.deliver, self._database, changes, [subscriber.actor for subscriber in there]
+                )
+                break
+            except (TransientDatabaseError, psycopg.OperationalError):
+                # These subscribers have only this way to learn of them: it is tried until it is done.
+                if self._stopping:
+                    return
+                await asyncio.sleep(_RETRY_S)
         now = datetime.now(UTC)
         count = 0
         for change in changes:
