@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitalgate.devices.overlap import Block, Piece, Placed, Scale, final, place, reach, touches
+from vitalgate.devices.overlap import Block, Piece, Placed, Scale, final, place, reach
 from vitalgate.devices.versions import Key, Outcome
 
 ECG = Scale(250, 1, 200.0, 0.0, "mV")
@@ -93,7 +93,6 @@ def test_a_superseded_piece_alone_in_sight_does_not_come_back() -> None:
 
 def test_a_block_that_overlaps_nothing_is_stored_as_it_is() -> None:
     one, two = block((1, 1, 0), 0, 1, 2, 3), block((1, 2, 0), 3, 4, 5)
-    assert not touches([], [one, two])
     pieces, stored, duplicates = run([one], [two])
     assert [(piece.first, numbers(piece), piece.version) for piece in pieces] == [(0, [1, 2, 3], 1), (3, [4, 5], 1)]
     assert (stored, duplicates) == (2, 0)

@@ -91,14 +91,6 @@ def scale_of(waveform: Waveform) -> Scale:
     return Scale(waveform.rate_num, waveform.rate_den, waveform.gain, waveform.offset, waveform.unit)
 
 
-def touches(pieces: Sequence[Piece], blocks: Sequence[Block]) -> bool:
-    """True when a block overlaps a known piece or another block, so that `place` has something to decide."""
-    spans = sorted((block.first, block.stop) for block in blocks)
-    if any(before[1] > after[0] for before, after in pairwise(spans)):
-        return True
-    return any(start < piece.stop and piece.first < stop for start, stop in spans for piece in pieces)
-
-
 def reach(pieces: Iterable[Piece], spans: Sequence[tuple[int, int]]) -> tuple[int, int]:
     """Samples [first, stop) in which new blocks of these spans may change something: theirs, and those of the pieces
     they overlap.

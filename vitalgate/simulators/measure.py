@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from vitalgate.simulators.heart import beats, pulse_rate
+from vitalgate.simulators.heart import pulse_rate
 from vitalgate.simulators.noise import normal, stream
 from vitalgate.simulators.physiology import Person
 
@@ -181,8 +181,3 @@ def middle(plausible: Sequence[float], unusual_low: float | None, unusual_high: 
 def quiet_code(codes: Mapping[str, bool]) -> str:
     """The first code of an unknown coded metric that is not unusual. `codes`: code to whether it is unusual."""
     return next((code for code, unusual in codes.items() if not unusual), next(iter(codes)))
-
-
-def beats_since(person: Person, since: float, time: float) -> list[float]:
-    """R peaks in [since, time), for devices that send beat-to-beat intervals."""
-    return [float(value) for value in beats(person, since, time).time]
