@@ -17,6 +17,7 @@ import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from vitalgate.config.settings import DatabaseSettings
+from vitalgate.config.transport import conninfo
 from vitalgate.pki.keyring import KeyRing
 from vitalgate.records.errors import Conflict, Invalid, NotAllowed, NotFound, RecordError
 from vitalgate.records.permissions import Role
@@ -111,7 +112,7 @@ class RecordsDatabase:
             " -c client_min_messages=warning -c statement_timeout=30000 -c lock_timeout=10000"
         )
         self._pool: ConnectionPool[Connection] = ConnectionPool(
-            settings.dsn, min_size=min(2, most), max_size=most, open=False, timeout=10.0,
+            conninfo(settings), min_size=min(2, most), max_size=most, open=False, timeout=10.0,
             kwargs={"options": options, "application_name": f"vitalgate {application}", "autocommit": True},
         )  # fmt: skip
 
