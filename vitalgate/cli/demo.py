@@ -58,6 +58,7 @@ def command(
     """
     from rich.console import Console
 
+    from vitalgate.cli._demo_people import show_people
     from vitalgate.local.stack import Stack
     from vitalgate.simulators.display import Board, summary
 
@@ -82,15 +83,21 @@ def command(
             demo = _run(stack, board, patients, seconds, reading.result(), seed)
             board.phase("drawing")
             demo.picture = _draw(stack.settings.settings, demo, picture or data / "demo.png")
+            board.phase("a patient and a clinician use the API")
+            shown = show_people(stack.settings.settings, list(demo.latest))
         if as_json:
-            print_json(demo.document())
+            print_json({**demo.document(), "people": shown.document()})
         else:
             summary(console, demo)
+            for line in shown.lines:
+                console.print(f"[bold]API[/]: {line}", highlight=False)
+            for fault in shown.faults:
+                console.print(f"[red]! {fault}", highlight=False)
     finally:
         if not running:
             console.print("stopping …") if not as_json else None
             stack.stop()
-    return 0 if demo.good else 1
+    return 0 if demo.good and not shown.faults else 1
 
 
 def _is_running(data: Path) -> bool:
