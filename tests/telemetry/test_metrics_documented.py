@@ -33,7 +33,13 @@ def _asked(text: str) -> set[str]:
     return {re.sub(r"_(bucket|sum|count)$", "", name) for name in names}
 
 
-@pytest.mark.parametrize("file", ["deploy/grafana/dashboards/vitalgate.json", "deploy/prometheus/rules.yml"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "deploy/grafana/dashboards/vitalgate.json",
+        *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "deploy/prometheus").glob("*/*.yml"))),
+    ],
+)
 def test_only_metrics_that_exist_are_asked_for(file: str) -> None:
     asked = _asked((ROOT / file).read_text())
     assert asked

@@ -22,6 +22,8 @@ GENESIS = "0" * 64
 LINK_FIELDS = ("n", "inbox_offset", "previous_hash", "hash")
 #: Fields that no event may bring along: they make a record of the trail what it is.
 RESERVED = (*LINK_FIELDS, "checkpoint")
+#: Links whose hashes a verifier remembers: far more than a late writer can repeat.
+REMEMBERED = 50_000
 
 
 @dataclass(frozen=True)
@@ -171,12 +173,13 @@ class Verifier:
             return Broken(n, "its content does not give its hash: it was changed")
         for anchor in self._anchors.pop(n, ()):
             if anchor["hash"] != record["hash"]:
-                return Broken(n, "an anchor kept outside the trail has another hash for it: the trail was replaced")
+                return Broken(n, _REPLACED)
             if self._good_signature and self._good_signature(anchor) is False:
                 return Broken(n, "the signature of its anchor is wrong")
             self._anchored += 1
         self._tip = tip_of(record)
         self._seen[n] = record["hash"]
+        self._seen.pop(n - REMEMBERED, None)
         return None
 
     def _checkpoint(self, record: Record) -> Broken | None:
@@ -197,6 +200,12 @@ class Verifier:
             self._signed = max(self._signed, n)
         return None
 
+    def against(self, anchor: Record) -> Broken | None:
+        """What an anchor that became known only now says of a link that was read lately."""
+        if self._seen.get(anchor["n"], anchor["hash"]) != anchor["hash"]:
+            return Broken(anchor["n"], _REPLACED)
+        return None
+
     def verdict(self) -> Verdict:
         """What was found, all records having been taken."""
         tip, broken, behind = self._tip or Tip(), self._broken, False
@@ -211,6 +220,7 @@ class Verifier:
         return Verdict(self._first, tip, self._checkpoints, self._signed, self._repeats, broken, self._anchored, behind)
 
 
+_REPLACED = "an anchor kept outside the trail has another hash for it: the trail was replaced"
 #: What a link must hold before anything is compared.
 _KINDS = (("n", int), ("hash", str), ("previous_hash", str), ("inbox_offset", int))
 

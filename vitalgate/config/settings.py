@@ -281,6 +281,16 @@ class AuditSettings(_Section):
     )
 
 
+class WatchSettings(_Section):
+    """What the registrar looks after for the operators' metrics."""
+
+    ledger_s: float = Field(300.0, description="Time between two reckonings of the whole ledger; 0: never.", ge=0)
+    audit_s: float = Field(60.0, description="Time between two verifications of new audit links; 0: never.", ge=0)
+    disks: str = Field(
+        "", description="Paths, comma separated, whose disks' free space is told; empty: the data directory's."
+    )
+
+
 class HealthSettings(_Section):
     """Metrics and health endpoints."""
 
@@ -399,6 +409,7 @@ class Settings(_Section):
     alerting: Annotated[AlertingSettings, Field(default_factory=AlertingSettings)]
     handover: Annotated[HandoverSettings, Field(default_factory=HandoverSettings)]
     audit: Annotated[AuditSettings, Field(default_factory=AuditSettings)]
+    watch: Annotated[WatchSettings, Field(default_factory=WatchSettings)]
     health: Annotated[HealthSettings, Field(default_factory=HealthSettings)]
     log: Annotated[LogSettings, Field(default_factory=LogSettings)]
     clock: Annotated[ClockSettings, Field(default_factory=ClockSettings)]

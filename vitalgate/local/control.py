@@ -97,9 +97,9 @@ class NotRunningError(StackError):
     """No supervisor answers in this data directory."""
 
 
-def status(data: Path | str) -> dict[str, Any]:
-    """What `vitalgate status --json` prints."""
-    return _ask(data, "status")
+def status(data: Path | str, *, figures: bool = False) -> dict[str, Any]:
+    """What `vitalgate status --json` prints; without ``figures`` nothing is read off the processes' metrics."""
+    return _ask(data, "status", figures=figures)
 
 
 def stop(data: Path | str, timeout_s: float = 60.0) -> None:

@@ -9,16 +9,22 @@ from typing import Any
 
 from vitalgate.config.settings import Settings
 from vitalgate.local.child import Child
+from vitalgate.local.figures import figures
 from vitalgate.local.plan import part_probes
 from vitalgate.local.probes import Probe
 
 _PATIENCE_S = 2.0
+_HEALTH_PORT = "VITALGATE_HEALTH_PORT"
 
 
 async def document(
-    settings: Settings | None, only: Collection[str] | None, children: Mapping[str, Child], own: Collection[str]
-) -> dict[str, Any]:
-    """Addresses once they are known, every process, the health of every part and of our processes in ``own``."""
+    settings: Settings | None, only: Collection[str] | None, children: Mapping[str, Child], own: Collection[str],
+    *, with_figures: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Addresses once they are known, every process, the health of every part and of our processes in ``own``.
+
+    ``with_figures`` reads the metrics of every process besides (`figures.py`).
+    """
     found: dict[str, Any] = {}
     probes: dict[str, Probe] = {}
     if settings:
@@ -39,6 +45,8 @@ async def document(
     ]
     answers = await asyncio.gather(*(_ask(probe) for probe in probes.values()))
     found["health"] = dict(zip(probes, answers, strict=True))
+    if with_figures:
+        found["figures"] = await figures({name: int(children[name].spec.env[_HEALTH_PORT]) for name in own})
     sieve = children["mosquitto"].sieve if "mosquitto" in children else None
     if sieve and "mqtt" in found["health"]:
         sieve.sift()

@@ -289,7 +289,10 @@ class Supervisor:
         if name == "status":
             facts = {"data": str(self.layout.data), "ready": self.ready, "pid": os.getpid()}
             settings = self.loaded.settings if self.loaded else None
-            return {**facts, **await document(settings, self.request.only, self.children, self._own)}
+            told = document(
+                settings, self.request.only, self.children, self._own, with_figures=bool(arguments.get("figures"))
+            )
+            return {**facts, **await told}
         if name == "stop":
             self.stopping.set()
             return {"pid": os.getpid()}

@@ -31,6 +31,7 @@ from vitalgate.storage.connect import Connection, connect
 from vitalgate.storage.errors import StorageError, transient
 from vitalgate.storage.registry import CHANNEL, OutboxRow, Registry
 from vitalgate.storage.registry_clinicians import CareRegistry
+from vitalgate.stream.checks import Checks
 from vitalgate.stream.moving import Mover, move_of
 from vitalgate.stream.record_relay import relay
 from vitalgate.stream.registry_records import audit_record, registry_record
@@ -59,6 +60,7 @@ class Registrar:
         self._ticker = Ticker(settings.kafka, settings.alerting.tick_s) if wall else None
         self._producer = ConfirmedProducer(settings.kafka, "vg-registrar")
         self._mover = Mover(settings, self._moved)
+        self._checks = Checks(settings)
         # The administrator may not speak to devices; the gateway's user may.
         speaker = read_secret(mqtt.password_file, "gateway's MQTT password (mqtt.password_file)")
         name = service_client_id("vg-registrar-down", speaker)
@@ -83,6 +85,7 @@ class Registrar:
     def run(self) -> None:
         """Apply changes until `stop()`; passing faults are waited out."""
         self._watch.start()
+        self._checks.start()
         if self._ticker is not None:
             self._ticker.start()
         self._mover.start()
@@ -102,6 +105,7 @@ class Registrar:
                     self._stop.wait(next(waits))
         finally:
             self._watch.stop()
+            self._checks.stop()
             self._mover.stop()
             self._down.close()
             if self._ticker is not None:

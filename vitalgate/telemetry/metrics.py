@@ -68,6 +68,17 @@ HANDOVER_SECONDS = Histogram(
     "vitalgate_handover_seconds", "From the decision to notify until a receiver had taken it", buckets=_LATENCY
 )
 AUDIT_EVENTS = Counter("vitalgate_audit_events_total", "Events chained")
+AUDIT_BROKEN = Gauge("vitalgate_audit_broken", "Number of the first broken link of the audit trail; 0 while it holds")
+AUDIT_VERIFIED = Gauge("vitalgate_audit_verified_links", "Newest link of the audit trail that was verified")
+LEDGER_UNBALANCED = Gauge(
+    "vitalgate_ledger_unbalanced", "1 when the ledger and the tables did not agree at the last reckoning"
+)
+LEDGER_LOST = Gauge("vitalgate_ledger_lost", "Items received that are in no table, at the last reckoning")
+CHECKED_AT = Gauge("vitalgate_checked_timestamp_seconds", "When something was last looked after in full", ["what"])
+DISK_FREE = Gauge("vitalgate_disk_free_ratio", "Share of a disk that is free", ["path"])
+CERTIFICATE_ENDS = Gauge(
+    "vitalgate_certificate_ends_timestamp_seconds", "When a configured certificate ends", ["setting"]
+)
 AUDIT_ANCHOR_FAILING = Gauge(
     "vitalgate_audit_anchor_failing", "1 while the file that keeps signed checkpoints outside cannot be written"
 )
