@@ -9,12 +9,18 @@ from typing import Any
 import orjson
 import pytest
 
+from tests.handover.events import acknowledged, event, us
 from tests.storage.conftest import Query
 from vitalgate.audit import chain
 from vitalgate.config.settings import DatabaseSettings
+from vitalgate.handover.destinations import Destination
+from vitalgate.handover.memory import Memory
+from vitalgate.handover.post import Limits, Post
 from vitalgate.storage.archive import Archive
 from vitalgate.storage.audit_table import read_trail
 from vitalgate.storage.errors import StorageError
+from vitalgate.stream.alerting_records import event_value
+from vitalgate.stream.handover_records import value
 
 START = datetime(2026, 11, 20, 10, tzinfo=UTC)
 
@@ -137,6 +143,21 @@ def test_the_steps_of_an_alert_are_told_apart_and_the_alert_is_as_its_own_last_o
     assert query("SELECT state, number, closed, acknowledged_by, detected_at FROM v.alerts") == [
         ("closed", 7, True, "clinician:anna", START + timedelta(seconds=1))
     ], "though its first steps were stored last"
+
+
+def test_what_the_workers_write_is_what_the_archive_takes(archive: Archive, query: Query) -> None:
+    """Records as they come from the models, with every default, and not made up by hand."""
+    raised = orjson.loads(event_value(event("a", recipients=["anna"])))
+    answered = orjson.loads(event_value(acknowledged("a", who="clinician:anna", comment="here")))
+    assert archive.alerts([raised, answered]) == 2
+    post = Post(Memory("p1"), Limits())
+    destination = Destination.model_validate({"webhook": "https://b.example/", "secret": {"env": "S"}})
+    post.take(raised, {"board": destination}, us())
+    assert archive.deliveries([orjson.loads(value(record)) for record in post.drain()]) == 1
+    assert query("SELECT state, acknowledged_by FROM v.alerts") == [("acknowledged", "anna")]
+    assert query(
+        "SELECT d.destination, a.happened FROM v.alert_deliveries d JOIN v.alert_events a USING (event_id)"
+    ) == [("board", "raised")]
 
 
 def test_a_delivery_is_as_its_last_step_says(archive: Archive, query: Query) -> None:
