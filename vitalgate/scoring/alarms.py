@@ -106,7 +106,10 @@ def score_alarms(folder: Path, book: Book | None = None) -> dict[str, Any]:
         **_table(counts, seconds, own, judged, "rules"),
     }
     if paced := [name for name in counts if name in PACED]:
-        document |= _table(counts, seconds, paced, judged, "paced_rules")
+        # An alarm of a paced heart is worth a row; that there was none is told by the sum in `records`.
+        table = _table(counts, seconds, paced, judged, "paced_rules")
+        told = {rule: row for rule, row in table["paced_rules"].items() if row["told"] or row["reference"]}
+        document |= table | {"paced_rules": told or "none told, none in the reference"}
     if kind is Database.NOISE_STRESS:
         document["noise_db"] = {name[4:].replace("_", "-").lstrip("0") or "0": _whole(counts[name], seconds[name])
                                 for name in sorted(counts, key=_noise)}  # fmt: skip
