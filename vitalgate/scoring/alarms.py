@@ -33,8 +33,8 @@ from vitalgate.scoring.alarm_reference import (
 )
 from vitalgate.scoring.databases import PACED, Database
 
-#: Features that no database annotates: alarms on them are counted, not judged.
-UNJUDGED = frozenset({"quality"})
+#: Of the technical rules only those on these features are about a recording; no database annotates them.
+_QUALITY = frozenset({"feature/quality"})
 _FIBRILLATION = ("feature/event.af", "feature/af.burden")
 
 
@@ -166,6 +166,8 @@ def _rules_on(book: Book, keys: Sequence[str] = ()) -> list[str]:
     found = []
     for name in book.ranked:
         asked = {term.key for term in book.terms[name]}
+        if book.rules[name].kind == "technical" and not asked <= _QUALITY:
+            continue
         if any(key.startswith("feature/") for key in asked) and (not keys or asked <= set(keys)):
             found.append(name)
     return found

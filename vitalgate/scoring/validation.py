@@ -22,11 +22,11 @@ _PARTS: tuple[Any, ...] = (beats, classes, fibrillation, strips, quality, deline
 _FITTED = {
     "mitdb": "The thresholds of the beat detector were chosen on these records and NSTDB. Beat classes were trained on "
     "these records (DS1): `v` and `s` are figures of the training records; what counts is the card's `left out`, "
-    "below. The two fibrillation models saw these records too: their `left out` counts. Alarms on ventricular beats and "
-    "on fibrillation rest on these models, and are to be read as theirs.",
+    "below. The two fibrillation models saw these records too: their `left out` counts. Alarms on ventricular beats "
+    "and on fibrillation rest on these models, and are to be read as theirs.",
     "nstdb": "The thresholds of the beat detector were chosen with these records in view, and so was it that beats on "
-    "bad signal raise no alarm by their class. Nothing is wrong with the patient of record 118 that an alarm is for: every "
-    "alarm here is false.",
+    "bad signal raise no alarm by their class. Nothing is wrong with the patient of record 118 that an alarm is for: "
+    "every alarm here is false.",
     "ludb": "Beats: nothing was fitted on these records; they were looked at while the detector was chosen. "
     "Delineation was trained on them: these are figures of the training records; what counts is the card's `left out`, "
     "below.",
