@@ -9,18 +9,23 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from confluent_kafka import Consumer, TopicPartition
 
 from benchmarks import broker_kill
 from tests.brokers.parts import Broker, until
+from tests.gateway.parts import Edge
+from vitalgate.cli import cli
 from vitalgate.config import topics
-from vitalgate.config.loading import read_secret
+from vitalgate.config.loading import SettingsError, load, read_secret
 from vitalgate.config.rabbit_definitions import hash_password, matches
 from vitalgate.config.topics import device_topic
 from vitalgate.gateway import credentials
 from vitalgate.gateway.address import Address, manner
+from vitalgate.gateway.confirmed import ConfirmedProducer, Record
 from vitalgate.gateway.notify_index import OpenIndex
 from vitalgate.gateway.publisher import Outgoing, Publisher
 from vitalgate.gateway.rabbit_api import RabbitApi
@@ -182,6 +187,58 @@ def test_the_list_of_open_alerts_is_kept_and_finds_what_a_crash_left(rabbit: Bro
     thread.join(5)
 
 
+def test_the_notifier_tells_screens_and_answers_them(rabbit: Broker, tmp_path: Path) -> None:
+    """The process itself, on RabbitMQ: retained alerts and their list, heartbeats, commands and answers."""
+    edge = Edge(rabbit.stack, tmp_path, alerting__heartbeat_s="0.5")
+    producer = ConfirmedProducer(edge.settings.kafka, "test")
+    try:
+        edge.run("notifier").ready()
+        anna = rabbit.add_clinician("anna", ["care"])
+        screen = rabbit.connect(anna)
+        leaves = ("+/+", "events", "heartbeat", "open", f"replies/{anna}/+")
+        assert screen.subscribe(*(f"v1/alerts/care/{leaf}" for leaf in leaves))
+        alert = {"team": "care", "patient": "p.1", "alert_id": "a1", "state": "raised"}
+        body, place = json.dumps(alert).encode(), "v1/alerts/care/p%2E1/a1"
+
+        def last(topic: str) -> bytes | None:
+            found = [message.payload for message in list(screen.got) if message.topic == topic]
+            return found[-1] if found else None
+
+        def listed() -> list[str]:
+            return list(json.loads(last("v1/alerts/care/open") or b'{"alerts": ["?"]}')["alerts"])
+
+        producer.send([Record(topics.ALERT_STATE, "p.1|a1", body, "1")])
+        until(lambda: last(place) == body, 30, "the alert")
+        until(lambda: listed() == ["p%2E1/a1"], 10, "the list")
+        until(lambda: (beat := last("v1/alerts/care/heartbeat")) and json.loads(beat)["open"] == 1, 10, "a heartbeat")
+        assert screen.publish(f"{place}/commands/{anna}", '{"action": "dance"}')
+        answer = json.loads(until(lambda: last(f"v1/alerts/care/replies/{anna}/answers"), 10, "an answer"))
+        assert (answer["outcome"], answer["patient"], answer["who"]) == ("refused", "p.1", f"clinician:{anna}")
+        producer.send([Record(topics.ALERT_STATE, "p.1|a1", None, "2")])
+        until(lambda: last(place) == b"" and listed() == [], 10, "the end of the alert")
+    finally:
+        producer.close()
+        edge.close()
+
+
+def test_prepare_writes_definitions_without_a_clear_password(tmp_path: Path) -> None:
+    secrets = {"password_file": "of the gateway", "admin_password_file": "of the admin"}
+    flags = ["--set", "mqtt.broker=rabbitmq"]
+    for name, secret in secrets.items():
+        (tmp_path / name).write_text(secret)
+        flags += ["--set", f"mqtt.{name}={tmp_path / name}"]
+    file = tmp_path / "definitions.json"
+    done = CliRunner().invoke(cli, ["broker", "prepare", str(file), "--data", str(tmp_path), *flags])
+    assert done.exit_code == 0, done.output
+    document = json.loads(file.read_text())
+    assert {user["name"]: user["tags"] for user in document["users"]} == {
+        "vg-admin": "administrator", "vg-gateway": "management",
+    }  # fmt: skip
+    assert matches("of the gateway", f"$rabbitmq-sha512${document['users'][1]['password_hash']}")
+    assert not any(secret in file.read_text() for secret in secrets.values())
+    assert {policy["definition"]["overflow"] for policy in document["policies"]} == {"drop-head", "reject-publish"}
+
+
 # --- pure -----------------------------------------------------------------------------------------------------------
 
 
@@ -221,6 +278,14 @@ def test_a_name_is_quoted_in_every_right() -> None:
         ("mqtt-subscription-a.b+c-xqos1", False), ("mqtt-subscription-axb+cqos1", False), ("amq.topic", False),
     ):  # fmt: skip
         assert bool(re.search(rights.configure, queue)) is allowed, queue
+
+
+def test_the_api_is_not_spoken_to_in_the_clear_on_another_machine() -> None:
+    flags = {"mqtt.broker": "rabbitmq", "mqtt.api_url": "http://rabbit.example:15672"}
+    with pytest.raises(SettingsError, match="in the clear"):
+        load(env={}, flags=flags)
+    for more in ({"mqtt.api_url": "https://rabbit.example:15671"}, {"mqtt.tls": "i-accept-cleartext-on-this-network"}):
+        assert load(env={}, flags={**flags, **more}).settings.mqtt.broker == "rabbitmq"
 
 
 @pytest.mark.parametrize("topic", ["v1/alerts/care/p.1/a", "v1/alerts/care/p*1/a", "v1/alerts/care/p%2E1/a", "x"])
