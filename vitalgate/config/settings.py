@@ -185,6 +185,15 @@ class DatabaseSettings(TlsSection):
     batch_timeout_s: float = Field(30.0, description="Statement timeout of one recorder batch.", gt=0)
     user: str = Field("", description="Role to connect as, in place of the one in database.dsn.")
     password_file: str = Field("", description="File holding the password of database.user, or env:NAME.")
+    role_passwords: str = Field(
+        "",
+        description="Directory of files named after roles (recorder, archiver, …) that hold their passwords, which "
+        "`vitalgate migrate` gives them; empty: roles are left as they are.",
+    )
+    housekeeper_user: str = Field(
+        "", description="Role of the archiver's housekeeping, which owns the tables; empty: as for everything else."
+    )
+    housekeeper_password_file: str = Field("", description="File holding that role's password, or env:NAME.")
 
 
 class GatewaySettings(_Section):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitalgate.config.loading import Loaded
-from vitalgate.local import probes
+from vitalgate.local import probes, roles
 from vitalgate.local.child import Identity, Spec
 from vitalgate.local.deploy import deploy_file
 from vitalgate.local.errors import PartError
@@ -146,7 +146,10 @@ class Postgres:
 
     def addresses(self) -> dict[str, object]:
         """What goes into the stack file."""
-        own: dict[str, object] = {"database.dsn": self.dsn()}
+        own: dict[str, object] = {
+            "database.dsn": self.dsn(),
+            "database.role_passwords": str(roles.folder(self._layout)),
+        }
         return own if self._tls is None else {**own, "database.tls": "on", "database.ca_file": str(self._tls.ca)}
 
     def prepare(self) -> list[Spec]:
@@ -156,6 +159,7 @@ class Postgres:
         cluster = self._cluster(identity, server)
         self._port = self._ports.take("postgres", DEFAULT_PORT)
         password = self._layout.secret("postgres").read_text(encoding="utf-8").strip()
+        roles.make_passwords(self._layout)
         write_private(self._layout.secrets / "pgpass", f"{HOST}:*:*:{OWNER}:{password}\n")
         if not (cluster / "PG_VERSION").is_file():
             self._initdb(server, cluster, identity, password)

@@ -55,8 +55,11 @@ def _there(admin: Any, kafka: KafkaSettings) -> set[Right]:
     )
 
     every = ResourcePatternFilter(ResourceType.ANY, None, ACLResourcePatternType.ANY)
-    found, error = admin.describe_acls(ACLFilter(None, None, ACLOperation.ANY, ACLPermissionType.ANY, every))
-    if error is not None and getattr(error, "errno", 0):
+    answer: tuple[list[Any], Any] = admin.describe_acls(
+        ACLFilter(None, None, ACLOperation.ANY, ACLPermissionType.ANY, every)
+    )
+    found, error = answer
+    if getattr(error, "errno", 0):
         raise error
     names = {f"User:{who}" for who in people()}
     return {

@@ -23,7 +23,7 @@ from typing import Any
 
 from vitalgate.config.kafka_rights import ADMIN
 from vitalgate.config.loading import Loaded, SettingsError, env_name, load
-from vitalgate.local import logs, postgres, processes
+from vitalgate.local import logs, postgres, processes, roles
 from vitalgate.local.child import Child, Gate, Spec
 from vitalgate.local.control import Control, answers
 from vitalgate.local.errors import StackError
@@ -210,7 +210,7 @@ class Supervisor:
         if not wanted and only is not None:
             return
         env = self._environment()
-        own = self._tls.environments() if self._tls is not None and "kafka" in self._parts else {}
+        own = self._own_environments()
         gate = Gate()
         started = []
         for process in wanted:
@@ -235,6 +235,17 @@ class Supervisor:
         if self.request.config:
             env["VITALGATE_CONFIG"] = str(Path(self.request.config).absolute())
         return env
+
+    def _own_environments(self) -> dict[str, dict[str, str]]:
+        """By the name of each process, who it is in Kafka and in the database."""
+        assert self.loaded is not None
+        found: dict[str, dict[str, str]] = {}
+        if self._tls is not None and "kafka" in self._parts:
+            found |= self._tls.environments()
+        if "postgres" in self._parts:
+            for name, more in roles.environments(self.layout, self.loaded.settings.database.db_schema).items():
+                found[name] = {**found.get(name, {}), **more}
+        return found
 
     async def _topics(self, after: list[asyncio.Task[None]]) -> None:
         assert self.loaded is not None

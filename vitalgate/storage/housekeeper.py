@@ -26,7 +26,8 @@ class Housekeeper:
     """
 
     def __init__(self, database: DatabaseSettings, every_s: float = EVERY_S, thorough_s: float = THOROUGH_S) -> None:
-        self._database = database
+        # A role of its own: only housekeeping needs to own the tables.
+        self._database = _as_housekeeper(database)
         self._every_s = every_s
         self._thorough_s = thorough_s
         self._stop = threading.Event()
@@ -60,3 +61,11 @@ class Housekeeper:
                     log.info("housekeeping", extra=done)
             self.rounds += 1
             self._stop.wait(self._every_s)
+
+
+def _as_housekeeper(database: DatabaseSettings) -> DatabaseSettings:
+    if not database.housekeeper_user:
+        return database
+    return database.model_copy(
+        update={"user": database.housekeeper_user, "password_file": database.housekeeper_password_file}
+    )

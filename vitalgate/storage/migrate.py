@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from vitalgate.config.settings import DatabaseSettings
-from vitalgate.storage import dictionary, forms, maintenance, records_rules
+from vitalgate.storage import dictionary, forms, maintenance, records_rules, roles
 from vitalgate.storage.connect import Connection, Names, connect, names
 from vitalgate.storage.errors import StorageError, transient
 
@@ -104,6 +104,7 @@ def _run(connection: Connection, where: Names, settings: DatabaseSettings) -> Ou
         applied.append(f"{migration.number:04d}_{migration.name}")
         log.info("migration applied", extra={"migration": applied[-1]})
     maintenance.prepare(connection, where, settings)
+    roles.apply(connection, where, settings)
     records_rules.load(connection, where)
     if applied:
         dictionary.comment(connection, where)

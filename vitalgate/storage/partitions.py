@@ -71,24 +71,22 @@ def make(
         "column": sql.Identifier(row[0]),
         "begin": sql.Literal(begin.isoformat()),
         "end": sql.Literal(end.isoformat()),
-        "refuse": sql.Identifier(where.data, "refuse_change"),
     }
+    if row[1]:
+        made = connection.execute(
+            sql.SQL("SELECT {}(%s, %s, %s)").format(sql.Identifier(where.data, "add_trail_partition")),
+            (name, begin, end),
+        ).fetchone()
+        return name if made is not None and made[0] else None
     with connection.transaction():
         connection.execute(sql.SQL(_LOCK).format(**parts))
-        if row[1] and connection.execute(sql.SQL(_WAITING).format(**parts)).rowcount:
-            return None
         for statement in _MAKE:
-            if row[1] and statement is _MOVE:
-                continue
             connection.execute(sql.SQL(statement).format(**parts))
-        if row[1]:
-            connection.execute(sql.SQL(_GUARD).format(**parts))
     return name
 
 
 #: The default partition is locked so that nothing enters the range between the move and the attachment.
 _LOCK: LiteralString = "LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE; LOCK TABLE {rest} IN ACCESS EXCLUSIVE MODE"
-_WAITING: LiteralString = "SELECT FROM {rest} WHERE {column} >= {begin} AND {column} < {end} LIMIT 1"
 _MOVE: LiteralString = (
     "WITH moved AS (DELETE FROM {rest} WHERE {column} >= {begin} AND {column} < {end} RETURNING *)"
     " INSERT INTO {new} SELECT * FROM moved"
@@ -97,9 +95,6 @@ _MAKE: tuple[LiteralString, ...] = (
     "CREATE TABLE {new} (LIKE {table} INCLUDING DEFAULTS INCLUDING STORAGE)",
     _MOVE,
     "ALTER TABLE {table} ATTACH PARTITION {new} FOR VALUES FROM ({begin}) TO ({end})",
-)
-_GUARD: LiteralString = (
-    "CREATE TRIGGER audit_events_kept BEFORE TRUNCATE ON {new} FOR EACH STATEMENT EXECUTE FUNCTION {refuse}()"
 )
 _NATIVE = """
     SELECT n.nspname, c.relname, (regexp_match(b, 'FROM \\(''([^'']+)''\\)'))[1]::timestamptz,
