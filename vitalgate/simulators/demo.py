@@ -66,7 +66,8 @@ class Demo:
     balanced: bool
     faults: list[str]
     arrived: list[Arrived]
-    device_to_alert_ms: list[float]
+    device_to_alert_ms: tuple[list[float], list[float]]
+    """Of alerts of readings, and of the ECG."""
     scored: list[Scored]
     """Replayed recordings."""
     simulated: Scored | None
@@ -106,7 +107,8 @@ class Demo:
             "alerts": found.alerts,
             "latency_ms": {
                 "device_to_row": latency(found.device_to_row_ms),
-                "device_to_alert": latency(self.device_to_alert_ms),
+                "device_to_alert": latency(self.device_to_alert_ms[0]),
+                "packet_to_ecg_alert": latency(self.device_to_alert_ms[1]),
             },
             "balanced": self.balanced and not found.lost,
             "patients": self.patients,

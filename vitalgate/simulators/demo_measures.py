@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -69,14 +68,20 @@ def _ms(seconds: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.rint(seconds * 1000).astype(np.int64)
 
 
-def device_to_alert(database: Database, journal: Path, arrived: Sequence[Arrived]) -> list[float]:
+def device_to_alert(
+    database: Database, journal: Path, arrived: Sequence[Arrived]
+) -> tuple[list[float], list[float]]:  # fmt: skip
     """Milliseconds from the publish of the message that completed an alert to the alert's arrival at the clinician.
 
     The completing message is the one whose rows bear the alert's ``received_at``. Alerts that bear none (raised by time
-    alone) do not count, nor do those of the rhythm: theirs is the moment at which the analysis told of an event, which
-    by definition waits for the samples behind it.
+    alone) do not count.
+
+    Returns
+    -------
+    Of alerts of readings, and of alerts of the ECG. What the analysis has to wait for by definition, the samples behind
+    an event, is no part of the latter: they count from the packet that brought the last of these samples.
     """
-    took = []
+    took: tuple[list[float], list[float]] = ([], [])
     book = journals.read(journal)
     try:
         for one in arrived:
@@ -85,10 +90,10 @@ def device_to_alert(database: Database, journal: Path, arrived: Sequence[Arrived
                 continue
             sent_us = _sent(database, book, datetime.fromisoformat(str(received)), str(one.alert["patient"]))
             if sent_us:
-                took.append((one.at_us - sent_us) / 1000)
+                took[one.alert.get("strip") is not None].append((one.at_us - sent_us) / 1000)
     finally:
         book.close()
-    return [value for value in took if not math.isnan(value)]
+    return took
 
 
 def _sent(database: Database, book: Any, received: datetime, patient: str) -> int | None:

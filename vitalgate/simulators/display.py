@@ -194,7 +194,8 @@ def _latency(demo: Demo) -> Table:
         table.add_column(name, justify="left" if name.startswith("from") else "right")
     for name, values in (
         ("committed row", demo.reckoning.device_to_row_ms),
-        ("alert of a reading", demo.device_to_alert_ms),
+        ("alert of a reading", demo.device_to_alert_ms[0]),
+        ("alert of the ECG, from its last packet", demo.device_to_alert_ms[1]),
     ):
         shown = ["–" if (v := percentile(values, share)) is None else f"{v:,.0f}" for share in (0.5, 0.99)]
         table.add_row(name, *shown, f"{len(values):,}")
