@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from starlette.responses import Response
 
-from vitalgate.api.calendar import MEDIA_TYPE, calendar
 from vitalgate.api.entry import Caller
 from vitalgate.api.openapi import problem_responses
 from vitalgate.api.problems import Problem, not_found
@@ -140,6 +139,8 @@ def router() -> APIRouter:
     )  # fmt: skip
     def calendar_file(id: str, caller: Caller) -> Response:
         """The appointment as an iCalendar file; the reason stays out of it."""
+        from vitalgate.api.calendar import MEDIA_TYPE, calendar  # slow to load
+
         _clean(id)
         with caller.acting() as tx:
             record = records_read.get(tx, "appointment", id)

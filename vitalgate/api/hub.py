@@ -266,15 +266,20 @@ class Hub:
                     if seen.get(change.position) and wanted.takes(change):
                         yield change
                 cursor = changes[-1].position
-            async for item in self._live(subscriber):
+            if subscriber.cut:  # what lies between is not read: what comes after it must not be told either
+                raise Ended(subscriber.cut)
+            # A cursor that another process gave may be ahead of this one: what lies before it has been told.
+            async for item in self._live(subscriber, max(cursor, subscriber.start)):
                 yield item
         finally:
             self._subscribers.discard(subscriber)
 
-    async def _live(self, subscriber: _Subscriber) -> AsyncIterator[Change | int]:
+    async def _live(self, subscriber: _Subscriber, told: int) -> AsyncIterator[Change | int]:
         while True:
             while not subscriber.queue.empty():
-                yield subscriber.queue.get_nowait()
+                change = subscriber.queue.get_nowait()
+                if change.position > told:
+                    yield change
             if subscriber.cut:
                 raise Ended(subscriber.cut)
             subscriber.woken.clear()
@@ -282,7 +287,7 @@ class Hub:
             try:
                 await asyncio.wait_for(subscriber.woken.wait(), self._settings.api.live_heartbeat_s)
             except TimeoutError:
-                if subscriber.queue.empty() and reached >= subscriber.start:
+                if subscriber.queue.empty() and reached >= told:
                     yield reached
 
     async def _call(self, function: Callable[..., T], *arguments: Any) -> T:

@@ -7,10 +7,8 @@ import secrets
 from collections.abc import AsyncIterator
 from datetime import time
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-import httpx
 from fastapi import APIRouter, Header, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
@@ -21,7 +19,7 @@ from vitalgate.api.entry import Caller, Entry, actor_of
 from vitalgate.api.hub import Hub
 from vitalgate.api.live_routes import frame, hub_of
 from vitalgate.api.notices import TITLES
-from vitalgate.api.notifier import check_webhook
+from vitalgate.api.notifier import NotAllowedError, check_webhook
 from vitalgate.api.openapi import problem_responses
 from vitalgate.api.problems import Problem, not_found
 from vitalgate.api.replies import reply
@@ -135,9 +133,8 @@ def router() -> APIRouter:
         if body.webhook_url:
             try:
                 check_webhook(body.webhook_url, caller.services.settings.api.webhook_hosts)
-            except httpx.HTTPError as error:
+            except NotAllowedError as error:
                 raise Problem(422, "invalid", f"webhookUrl: {error}.") from error
-            urlsplit(body.webhook_url)
         secret = secrets.token_urlsafe(32) if body.webhook_url else None
         with caller.acting() as tx:
             user = actor_of(tx).user_id

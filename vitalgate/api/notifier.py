@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
-import httpx
 import orjson
 import psycopg
 
@@ -75,6 +74,10 @@ class _Post:
     record: str
     record_id: str
     created_at: datetime
+
+
+class NotAllowedError(Exception):
+    """A webhook's address is not one that the organisation allows."""
 
 
 class Notifier:
@@ -221,6 +224,8 @@ class Notifier:
 
     def _try(self, one: _Post) -> str | None:
         """Send one; None when it is done, else what was wrong."""
+        import httpx  # slow to load, and most deployments post nothing
+
         try:
             with self._database.service(_SERVICE) as tx:
                 user = records_read.get(tx, "user", one.user)
@@ -237,10 +242,12 @@ class Notifier:
             if not row or not row[0]:
                 return None
             return self._call(one, row[0], secret)
-        except (NotSentError, httpx.HTTPError, sealing.SealError) as error:
+        except (NotSentError, NotAllowedError, httpx.HTTPError, sealing.SealError) as error:
             return f"{type(error).__name__}: {error}"[:300]
 
     def _call(self, one: _Post, url: str, secret: bytes) -> str | None:
+        import httpx
+
         check_webhook(url, self._settings.api.webhook_hosts)
         body = orjson.dumps({
             "id": one.notification, "kind": one.kind, "title": TITLES[one.kind], "record": one.record,
@@ -260,12 +267,10 @@ def check_webhook(url: str, hosts: str) -> None:
 
     Raises
     ------
-    httpx.HTTPError
+    NotAllowedError
         Naming what is allowed.
     """
     allowed = {one.strip().lower() for one in hosts.split(",") if one.strip()}
     parts = urlsplit(url)
     if parts.scheme not in ("https", "http") or (parts.hostname or "").lower() not in allowed:
-        raise httpx.UnsupportedProtocol(
-            f"webhooks may go to {', '.join(sorted(allowed)) or 'nowhere'} (api.webhook_hosts)"
-        )
+        raise NotAllowedError(f"webhooks may go to {', '.join(sorted(allowed)) or 'nowhere'} (api.webhook_hosts)")

@@ -18,14 +18,12 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from vitalgate.api.problems import Problem
+from vitalgate.api.sign_on_cookie import COOKIE_S
 from vitalgate.config.loading import read_secret
 from vitalgate.config.settings import ApiSettings
 from vitalgate.pki import sealing
 from vitalgate.pki.keyring import KeyRing
 
-COOKIE = "vitalgate-sign-on"
-#: How long a user may take at the issuer.
-COOKIE_S = 600
 _CONTEXT = "sign-on"
 _ALGORITHMS = ["RS256", "RS512", "PS256", "ES256", "ES384", "EdDSA"]
 _TIMEOUT_S = 10.0

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Cookie, Query, Request
 from starlette.responses import RedirectResponse, Response
 
-from vitalgate.api import oidc
 from vitalgate.api.accounts_routes import Tokens, tokens
 from vitalgate.api.entry import Anybody
-from vitalgate.api.oidc import SignOn
 from vitalgate.api.openapi import problem_responses
 from vitalgate.api.problems import Problem
+from vitalgate.api.sign_on_cookie import COOKIE, COOKIE_S
 from vitalgate.storage import records_login
+
+if TYPE_CHECKING:
+    from vitalgate.api.oidc import SignOn
 
 _PATH = "/v1/auth/issuer"
 _NO_ZERO = r"^[^\x00]*$"
@@ -33,7 +35,7 @@ def router() -> APIRouter:
         answer = RedirectResponse(url, 302)
         secure = anybody.services.base_url.startswith("https://")
         answer.set_cookie(
-            oidc.COOKIE, cookie, max_age=oidc.COOKIE_S, path=_PATH, httponly=True, samesite="lax", secure=secure
+            COOKIE, cookie, max_age=COOKIE_S, path=_PATH, httponly=True, samesite="lax", secure=secure
         )  # fmt: skip
         return answer
 
@@ -43,7 +45,7 @@ def router() -> APIRouter:
         state: Annotated[str, Query(max_length=500, pattern=_NO_ZERO)],
         code: Annotated[str, Query(max_length=4000, pattern=_NO_ZERO)] = "",
         error: Annotated[str, Query(max_length=200, pattern=_NO_ZERO)] = "",
-        cookie: Annotated[str, Cookie(alias=oidc.COOKIE, max_length=8000)] = "",
+        cookie: Annotated[str, Cookie(alias=COOKIE, max_length=8000)] = "",
     ) -> Response:  # fmt: skip
         """Where the issuer sends the browser back to: the answer holds the session's tokens."""
         anybody.limit_anonymous()
@@ -56,7 +58,7 @@ def router() -> APIRouter:
             application="single sign-on", place=anybody.place,
         )  # fmt: skip
         answer = tokens(found)
-        answer.delete_cookie(oidc.COOKIE, path=_PATH)
+        answer.delete_cookie(COOKIE, path=_PATH)
         return answer
 
     return made
@@ -66,6 +68,8 @@ def _sign_on(anybody: Any, request: Request) -> SignOn:
     services = anybody.services
     if not services.settings.api.oidc_issuer:
         raise Problem(404, "not-found", "No issuer is set (api.oidc_issuer): log in with a password.")
+    from vitalgate.api.oidc import SignOn  # slow to load, and many deployments have no issuer
+
     state = request.app.state
     if not hasattr(state, "sign_on"):
         state.sign_on = SignOn(services.settings.api, services.ring, f"{services.base_url}{_PATH}/back")

@@ -12,14 +12,22 @@ if TYPE_CHECKING:
     from vitalgate.config.settings import Settings
 
 
-@click.command()
-def command() -> int:
+@click.command(epilog="Example: vitalgate api --sample; then open the page that it names in a browser.")
+@click.option(
+    "--sample", is_flag=True,
+    help="A playground: a database of its own with made-up people, and a page to try REST and GraphQL in a browser.",
+)  # fmt: skip
+def command(sample: bool) -> int:
     """Serve REST below /v1, GraphQL at /graphql and live queries at /v1/live, for patients and clinicians.
 
     It needs a migrated database and the key ring (security.keys_file). Several may run beside each other. SIGTERM ends
     live queries, which come back by their cursors, and lets running requests finish. The OpenAPI document is at
     /v1/openapi.json.
     """
+    if sample:
+        from vitalgate.cli._sample import run_sample
+
+        return run_sample()
     return serve(settings().settings)
 
 
