@@ -126,5 +126,3 @@ def test_other_samples_under_a_used_number_are_refused() -> None:
         place([], [block((1, 1, 0), 0, 1, 2)]).pieces, [block((1, 1, 0), 1, 9), block((1, 1, 0), 0, 1)]
     )
     assert placed.outcomes == [Outcome.SEQUENCE_REUSED, Outcome.DUPLICATE]
-    assert touches(placed.pieces, [block((1, 2, 0), 1, 5)])
-    assert touches([], [block((1, 2, 0), 1, 5), block((1, 3, 0), 1, 5)])
