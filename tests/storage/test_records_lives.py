@@ -13,12 +13,20 @@ from vitalgate.config.settings import DatabaseSettings
 from vitalgate.records.catalogue import RECORDS, record_type
 from vitalgate.records.errors import Changed, Conflict, Invalid, NotAllowed, NotFound
 from vitalgate.records.permissions import Relation, Role
-from vitalgate.storage import records_audit, records_care, records_changes, records_manual, records_messages
+from vitalgate.storage import (
+    maintenance,
+    records_audit,
+    records_care,
+    records_changes,
+    records_manual,
+    records_messages,
+    records_rehab,
+)
 from vitalgate.storage.connect import connect
 from vitalgate.storage.records_database import Actor
 from vitalgate.storage.records_read import Query, Record, find, find_many, get, get_many, versions
 from vitalgate.storage.records_write import create, transition, withdraw
-from vitalgate.storage.registry import Registry
+from vitalgate.storage.registry import NewDevice, Registry
 
 
 @pytest.fixture
@@ -430,3 +438,50 @@ def test_positions_rise_however_late_a_transaction_commits(people: Cast, doctor:
     assert records_changes.number(people.db) == 0
     assert records_changes.forget(people.db, 0) > 0
     assert records_changes.read(people.db, 0) == []
+
+
+def test_housekeeping_of_records(people: Cast, own: Actor) -> None:
+    old, held, young = (_make(people, own, "message").id for _ in range(3))
+    with people.db.service("user:tester") as tx:
+        records_messages.hold(tx, held, True)
+        tx.execute("SELECT set_config('session_replication_role', 'replica', true)")
+        tx.execute("UPDATE messages SET sent_at = now() - interval '40 days' WHERE id <> %s", (young,))
+    report = maintenance.run(people.settings.model_copy(update={"message_days": 30}))
+    assert report.records == 1
+    with people.db.acting(own) as tx:
+        bodies = {one.id: one.values["body"] for one in find(tx, "message", Query(withdrawn=True)).records}
+    assert bodies == {old: "", held: "hello", young: "hello"}
+    assert records_changes.number(people.db) == 1  # housekeeping has numbered all but its own: they do not pile up
+    assert records_changes.newest(people.db) > 0
+
+
+def test_a_session_is_filled_from_what_was_worn(people: Cast, doctor: Actor, own: Actor) -> None:
+    start = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
+    with Registry(people.settings) as registry:
+        registry.add_device(NewDevice("bike", "ergometer", "x", people.patient, since=start - timedelta(days=1)))
+    with people.db.service("user:tester") as tx:
+        for metric, values in (("exercise_heart_rate", [90.0] * 300 + [110.0] * 300 + [92.0] * 70),
+                               ("power", [50.0] * 600), ("energy", [0.0] * 599 + [61.0])):  # fmt: skip
+            for n, value in enumerate(values):
+                tx.execute(
+                    "INSERT INTO readings (time, device_id, metric, site, idx, version, current, value_num, unit,"
+                    " epoch_no, ord, item, received_at, skew_s, message_id, raw_partition, raw_offset)"
+                    " VALUES (%s, 'bike', %s, '', 0, 1, true, %s, '1', 1, %s, 0, now(), 0, gen_random_uuid(), 0, %s)",
+                    (start + timedelta(seconds=n), metric, value, n, n),
+                )
+    made = _make(people, doctor, "cardiac_rehab_log", date=start, sessionDetails={"targetLow": 100, "targetHigh": 120})
+    with pytest.raises(Conflict, match="how long"), people.db.acting(doctor) as tx:
+        records_rehab.fill(tx, made.id)
+    with people.db.acting(doctor) as tx:
+        done = records_rehab.fill(tx, made.id, minutes=10)
+    assert done.values["status"] == "completed"
+    assert done.values["calories_burned"] == 61
+    details = done.values["session_details"]
+    assert (details["meanHeartRate"], details["peakHeartRate"]) == (100.0, 110.0)
+    assert (details["timeInZoneS"], details["recoveryHeartRate"]) == (300.0, 18.0)
+    assert (details["devices"], details["targetLow"]) == (["bike"], 100)
+    with pytest.raises(NotAllowed), people.db.acting(own) as tx:
+        records_rehab.fill(tx, made.id, minutes=5)
+    empty = _make(people, doctor, "cardiac_rehab_log", date=start + timedelta(days=400), duration=10)
+    with pytest.raises(Conflict, match="nothing was measured"), people.db.acting(doctor) as tx:
+        records_rehab.fill(tx, empty.id)

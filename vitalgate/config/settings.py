@@ -181,6 +181,12 @@ class DatabaseSettings(TlsSection):
         45, description="Compress chunks older than this; keep it above intake.max_backfill_days.", ge=1
     )
     retention_days: int = Field(0, description="Drop clinical data older than this; 0 keeps it for ever.", ge=0)
+    message_days: int = Field(
+        0, description="The words of messages older than this go, unless under legal hold; 0 keeps them for ever.", ge=0
+    )
+    changes_days: int = Field(
+        7, description="Live queries can be resumed for so long; older cursors start anew.", ge=1, le=365
+    )
     aggregates: bool = Field(True, description="Keep minute, hour and local-day aggregates.")
     batch_timeout_s: float = Field(30.0, description="Statement timeout of one recorder batch.", gt=0)
     user: str = Field("", description="Role to connect as, in place of the one in database.dsn.")

@@ -59,7 +59,7 @@ def _spelt(kind: RecordType, given: Mapping[str, Any], name: int | str, *rest: i
 
 def _kept(value: Any) -> Any:
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="json", exclude_none=True)
+        return value.model_dump(mode="json", by_alias=True, exclude_none=True)
     if isinstance(value, list):
         return [_kept(one) for one in value]
     return value

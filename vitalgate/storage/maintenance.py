@@ -69,6 +69,8 @@ class Report:
     """Rows that retention dropped, by table."""
     ledger: int = 0
     """Lines of the ledger that became one with their neighbours."""
+    records: int = 0
+    """Changes for live queries that went, and messages whose words did."""
 
 
 def run(settings: DatabaseSettings, now: datetime | None = None, *, thorough: bool = True) -> Report:
@@ -107,6 +109,7 @@ def _thorough(connection: Connection, where: Names, settings: DatabaseSettings, 
     if settings.retention_days:
         report.dropped = retention.drop(connection, where, now - timedelta(days=settings.retention_days))
     report.ledger = _shorten_ledger(connection, now - SHORTEN_AFTER)
+    report.records = _tidy_records(connection, where, settings)
 
 
 def prepare(connection: Connection, where: Names, settings: DatabaseSettings, now: datetime | None = None) -> list[str]:
@@ -136,6 +139,23 @@ def _policies(connection: Connection, where: Names, settings: DatabaseSettings) 
             have = None
         if have is None:
             connection.execute("SELECT add_compression_policy(%s::regclass, %s::interval)", (target, after))
+
+
+def _tidy_records(connection: Connection, where: Names, settings: DatabaseSettings) -> int:
+    """Number what nobody has numbered, forget old changes, take away the words of old messages."""
+    call = f"{where.records}.tidy_records(integer, integer)"
+    may = connection.execute(
+        "SELECT has_schema_privilege(%s, 'USAGE') AND has_function_privilege(%s, 'EXECUTE')", (where.records, call)
+    ).fetchone()
+    if may is None or not may[0]:
+        return 0
+    with connection.transaction():
+        connection.execute("SELECT set_config('vitalgate.who', 'service:retention', true)")
+        row = connection.execute(
+            f"SELECT {where.records}.tidy_records(%s, %s)",
+            (settings.changes_days, settings.message_days),
+        ).fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def _squeeze(connection: Connection, where: Names, now: datetime) -> list[str]:

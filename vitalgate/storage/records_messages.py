@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from vitalgate.records.catalogue import RECORDS
-from vitalgate.storage.records_audit import audit, read
+from vitalgate.storage.records_audit import read
 from vitalgate.storage.records_database import RecordsDatabase, Transaction
 from vitalgate.storage.records_read import Record, _rows
 
@@ -80,25 +80,12 @@ def purge(database: RecordsDatabase, days: int) -> int:
     """Remove the words of messages that are older than the retention policy and under no legal hold; how many.
 
     The message itself stays, empty and withdrawn, in every version: that it was sent is kept, what it said is not.
-    Housekeeping; an audit event says how many.
+    Housekeeping does it by itself (setting `database.message_days`); an audit event says how many.
     """
     with database.service("service:retention") as tx:
-        done = tx.execute(
-            """
-            WITH old AS (SELECT id FROM messages WHERE sent_at < now() - make_interval(days => %s)
-                         AND NOT legal_hold AND body <> '' ORDER BY sent_at LIMIT 5000),
-            words AS (UPDATE record_versions v SET doc = doc || '{"body": "", "attachments": []}'
-                      FROM old WHERE v.record = 'message' AND v.id = old.id)
-            SELECT coalesce(array_agg(id), '{}') FROM old
-            """,
+        row = tx.execute(
+            "SELECT expire_messages(array_agg(id)) FROM messages WHERE sent_at < now() - make_interval(days => %s)"
+            " AND NOT legal_hold AND body <> ''",
             (days,),
         ).fetchone()
-        assert done is not None
-        if done[0]:
-            tx.execute("SELECT set_config('vitalgate.verb', 'expire', true)")
-            tx.execute(
-                "UPDATE messages SET body = '', attachments = '[]', withdrawn_reason = 'retention' WHERE id = ANY(%s)",
-                (done[0],),
-            )
-            audit(tx, "message.expire", "message", "", detail={"count": len(done[0]), "older_than_days": days})
-        return len(done[0])
+    return 0 if row is None or row[0] is None else int(row[0])

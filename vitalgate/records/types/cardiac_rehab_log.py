@@ -56,7 +56,7 @@ def _held(after: Values, _before: Values) -> None:
 
 def _zone(after: Values, _before: Values) -> None:
     details = after.get("session_details") or {}
-    low, high = details.get("target_low"), details.get("target_high")
+    low, high = details.get("targetLow"), details.get("targetHigh")
     if low is not None and high is not None and low >= high:
         raise Invalid(
             f"the target zone from {low:g} to {high:g} /min is empty", [("sessionDetails.targetHigh", "not above low")]
