@@ -61,6 +61,11 @@ def check_only(only: Collection[str] | None) -> None:
 def choose(loaded: Loaded, only: Collection[str] | None, layout: Layout, state: State, ports: Ports) -> list[Part]:
     """The parts to start, slowest first."""
     check_only(only)
+    if loaded.settings.local.tls and loaded.settings.mqtt.broker == "rabbitmq" and not is_external("mqtt", loaded):
+        raise StackError(
+            "local.tls encrypts Mosquitto, Kafka and PostgreSQL, but mqtt.broker is rabbitmq; leave one of them out, "
+            "or give the address of a RabbitMQ of your own (mqtt.host), set up for TLS"
+        )
     makers: dict[str, Callable[[Layout, State, Ports, Loaded], Part]] = {
         "kafka": Kafka,
         "postgres": Postgres,
