@@ -15,8 +15,8 @@ from tests.api.conftest import Api
 from vitalgate.api import contract, graphql_schema
 from vitalgate.config.settings import ApiSettings
 
-#: For a longer run: VITALGATE examples an operation.
-EXAMPLES = int(os.environ.get("TEST_API_EXAMPLES", "3"))
+#: Examples an operation; more for a longer run.
+EXAMPLES = int(os.environ.get("TEST_API_EXAMPLES", "2"))
 SCHEMA = schemathesis.openapi.from_dict(contract.document())
 #: They end what the fuzzer is logged in with, or never end.
 LEFT = ("log_out", "log_out_everywhere", "end_session", "live", "live_notifications", "change_password")
@@ -43,7 +43,7 @@ def test_no_operation_fails_or_leaks(api: Api, operation: Any) -> None:
         assert answer.status_code < 500 or answer.status_code == 503, (answer.status_code, text)
         assert not any(word in text for word in INSIDE)
         if answer.status_code >= 400:
-            assert answer.headers["content-type"] == "application/problem+json", text
+            assert "application/problem+json" in answer.headers["content-type"], text
             assert str(answer.status_code) in operation.definition.raw["responses"] or answer.status_code in (405, 406)
         if not who:
             assert "p-anna" not in text or "p-anna" in str(case.path_parameters)

@@ -246,8 +246,8 @@ def test_every_subscriber_gets_every_event_once_through_kills_and_cuts(api: Api,
         if names[number] == "bert":
             assert events == []
         else:
-            assert events == sorted(set(events)), (number, trail[number])
-            assert [identity for _, identity in events] == sent, (number, trail[number])
+            assert events == sorted(set(events)), f"subscriber {number}: {' '.join(trail[number])}"
+            assert [identity for _, identity in events] == sent, f"subscriber {number}: {' '.join(trail[number])}"
 
 
 def test_notifications_are_told_live_and_without_detail(api: Api) -> None:
@@ -268,3 +268,46 @@ def test_notifications_are_told_live_and_without_detail(api: Api) -> None:
             assert sent not in {one["recordId"] for one in left}
 
     asyncio.run(asyncio.wait_for(run(), 60))
+
+
+def test_a_cursor_that_is_ahead_of_a_process_is_not_told_anew(
+    api: Api, two: _Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One process has given an event that another has not seen yet; the client comes to the other."""
+    from vitalgate.storage import records_changes
+
+    async def run() -> None:
+        slow = two.apps[0].state.hub
+        read = records_changes.read
+        held = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def late(db: Any, after: int, limit: int = 1000) -> Any:
+            if db is two.apps[0].state.services.database and not held.is_set():
+                return []
+            return read(db, after, limit)
+
+        monkeypatch.setattr(records_changes, "read", late)
+        headers = api.people["anna"].headers
+        async with httpx.AsyncClient(headers=headers, timeout=30) as client:
+            behind = f"http://127.0.0.1:{two.running[0].port}/v1/live"
+            ahead = f"http://127.0.0.1:{two.running[1].port}/v1/live"
+            async with client.stream("GET", behind, params={"record": "message"}) as first:
+                kept = _events(first.aiter_lines())  # kept, or the stream is closed with it
+                assert (await anext(kept))[0] == "ready"
+                taken = slow.position
+                async with client.stream("GET", ahead, params={"record": "message"}) as stream:
+                    events = _events(stream.aiter_lines())
+                    assert (await anext(events))[0] == "ready"
+                    await asyncio.to_thread(_send, api, "carla", "once")
+                    _, cursor, _ = await anext(events)
+                assert slow.position == taken < int(cursor)
+                async with client.stream("GET", behind, params={"record": "message", "after": cursor}) as stream:
+                    events = _events(stream.aiter_lines())
+                    assert (await anext(events))[:2] == ("ready", cursor)
+                    loop.call_soon(held.set)
+                    last = await asyncio.to_thread(_send, api, "carla", "next")
+                    _, _, data = await anext(events)
+                    assert data["id"] == last
+
+    asyncio.run(asyncio.wait_for(run(), 90))

@@ -161,6 +161,12 @@ class Hub:
                 except (TransientDatabaseError, psycopg.OperationalError) as error:
                     log.warning("live queries wait for the database", extra={"detail": type(error).__name__})
                     await asyncio.sleep(_RETRY_S)
+                except Exception:
+                    # Whatever was in hand may not have been told: all come back by their cursors, and miss nothing.
+                    log.exception("live queries begin anew")
+                    for subscriber in self._subscribers:
+                        subscriber.end("restarting")
+                    await asyncio.sleep(_RETRY_S)
         finally:
             listening.cancel()
             with contextlib.suppress(asyncio.CancelledError):

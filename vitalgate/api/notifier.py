@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,6 +36,7 @@ CHANNEL = "notifications"
 _SERVICE = "service:notifier"
 _PAUSE_S = 1.0
 _AT_ONCE = 20
+_TIDY_EVERY_S = 3600.0
 _TIMEOUT_S = 10.0
 #: An advisory lock; the second number is of the deployment.
 _LOCK = 0x7669_7461
@@ -120,7 +122,11 @@ class Notifier:
             if row and row[0]:
                 break
             self._stop.wait(_PAUSE_S)
+        tidied = -_TIDY_EVERY_S
         while not self._stop.is_set():
+            if time.monotonic() - tidied > _TIDY_EVERY_S:
+                self.tidy()
+                tidied = time.monotonic()
             lock.execute("SELECT 1")  # raises when the connection, and with it the lock, is gone
             while self.tell() and not self._stop.is_set():
                 pass
@@ -128,6 +134,12 @@ class Notifier:
                 pass
             self._wake.wait(_PAUSE_S)
             self._wake.clear()
+
+    def tidy(self) -> None:
+        """Forget what nobody asks for any more: answers kept for idempotency keys, notifications of long ago."""
+        with self._database.service(_SERVICE) as tx:
+            tx.connection.execute("DELETE FROM api_requests WHERE created_at < now() - interval '2 days'")
+            tx.connection.execute("DELETE FROM notifications WHERE created_at < now() - interval '1 year'")
 
     # --- telling ----------------------------------------------------------------------------------------------------
 

@@ -40,7 +40,7 @@ Patients' records around the devices, for patients' and clinicians' applications
 Every error is a problem document (RFC 9457). Lists are paged by a cursor (`next` goes into `after`), filtered by field,
 sorted by `sort`, and cut to `fields`. A change takes `If-Match` with the record's ETag against lost updates; a POST
 takes an `Idempotency-Key` and is then done once, however often it is sent. What a user may see and do, the database
-decides.
+decides. Who has several roles names one with `X-Role`.
 """
 
 

@@ -61,8 +61,8 @@ def _reading(made: APIRouter, kind: RecordType) -> None:
         return reply({"data": [record.document() for record in found]})
 
     _add(made, kind, "GET", "", list_them, openapi.list_operation(kind))
-    if kind.table:
-        _add(made, kind, "GET", "/{id}/versions", read_versions, openapi.versions_operation(kind))
+    if kind.table or kind.name == "device_data":
+        _add(made, kind, "GET", f"/{_id_path(kind)}/versions", read_versions, openapi.versions_operation(kind))
     _add(made, kind, "GET", f"/{_id_path(kind)}", read_one, openapi.read_operation(kind))
 
 
