@@ -1,4 +1,4 @@
-"""JSON Schemas and the AsyncAPI document of the public topics."""
+"""JSON Schemas and the AsyncAPI document of the public topics, and the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FOLDER = click.argument("folder", type=click.Path(path_type=Path, file_okay=Fal
 
 @click.group()
 def command() -> None:
-    """Schemas of the public topics: export them, or check that they fit the models and the last release."""
+    """Schemas of the public topics and of the API: export them, or check that they fit code and the last release."""
 
 
 @command.command()
