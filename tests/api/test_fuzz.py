@@ -16,7 +16,7 @@ from vitalgate.api import contract, graphql_schema
 from vitalgate.config.settings import ApiSettings
 
 #: Examples an operation; more for a longer run.
-EXAMPLES = int(os.environ.get("TEST_API_EXAMPLES", "2"))
+EXAMPLES = int(os.environ.get("TEST_API_EXAMPLES", "1"))
 SCHEMA = schemathesis.openapi.from_dict(contract.document())
 #: They end what the fuzzer is logged in with, or never end.
 LEFT = ("log_out", "log_out_everywhere", "end_session", "live", "live_notifications", "change_password")

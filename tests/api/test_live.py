@@ -24,7 +24,7 @@ from vitalgate.config.settings import Settings
 from vitalgate.pki.keyring import KeyRing
 
 #: A thousand: `python -m benchmarks live`.
-SUBSCRIBERS = int(os.environ.get("TEST_API_SUBSCRIBERS", "30"))
+SUBSCRIBERS = int(os.environ.get("TEST_API_SUBSCRIBERS", "20"))
 EVENTS = 2 * SUBSCRIBERS
 
 
