@@ -18,14 +18,16 @@ import pytest
 
 from tests.storage.records_cast import KEYS, patient
 from vitalgate.config.settings import DatabaseSettings
-from vitalgate.pki.keyring import new_ring, write
+from vitalgate.pki.keyring import KeyRing, new_ring, rotated, write
 from vitalgate.records.errors import Conflict, Invalid, LockedOut, NotAllowed, NotFound, NotLoggedIn
 from vitalgate.records.permissions import Role
 from vitalgate.records.session_rules import Argon2
 from vitalgate.storage import records_accounts as accounts
 from vitalgate.storage import records_login as login
 from vitalgate.storage.records_database import Actor, RecordsDatabase
-from vitalgate.storage.records_read import Query, find
+from vitalgate.storage.records_read import Query, find, versions
+from vitalgate.storage.records_reseal import reseal
+from vitalgate.storage.records_write import create, transition
 
 #: Accounts are no tables over time: one form of the database is enough.
 pytestmark = pytest.mark.parametrize("migrated", ["plain"], indirect=True)
@@ -240,6 +242,25 @@ def test_no_secret_is_kept_in_clear(db: RecordsDatabase) -> None:
     for text in (GOOD, "erika@example.org", "Erika", told.access_token, told.refresh_token, secret):
         assert text not in kept
         assert text.encode().hex() not in kept
+
+
+def test_rotation_of_the_key_ring(db: RecordsDatabase, database: DatabaseSettings) -> None:
+    user = _invited(db, "erika@example.org", Role.PATIENT, patient="p-1")
+    login.begin_second_factor(db, user)
+    with db.service("user:tester") as tx:
+        values = {"patient": "p-1", "medicalRecordNumber": "M 1", "fullName": "Erika", "dob": "1950-02-03"}
+        create(tx, "patient_profile", values)
+        transition(tx, "patient_profile", "p-1", "change", {"contact": {"phone": "1"}})
+    newer = rotated(KEYS, date(2027, 1, 1), ("seal", "index"))
+    with RecordsDatabase(database, newer, most=2, application="test") as other:
+        assert reseal(other) == 1 + 1 + 2
+        assert reseal(other) == 0
+        _in(other, "erika@example.org")
+    only = KeyRing(newer.seals[:1], newer.indexes[:1])
+    with RecordsDatabase(database, only, most=2, application="test") as bare, bare.service("user:tester") as tx:
+        (found,) = find(tx, "patient_profile", Query({"medicalRecordNumber": "m 1"})).records
+        assert (found.values["display_name"], found.values["contact"], found.version) == ("Erika", {"phone": "1"}, 2)
+        assert [one.values["display_name"] for one in versions(tx, "patient_profile", "p-1")] == ["Erika"] * 2
 
 
 def test_the_command(database: DatabaseSettings, tmp_path: Path) -> None:

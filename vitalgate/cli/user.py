@@ -34,6 +34,7 @@ def command() -> None:
 def _database() -> Iterator[RecordsDatabase]:
     from vitalgate.config.loading import SettingsError
     from vitalgate.pki.keyring import BadKeyRing, read
+    from vitalgate.pki.sealing import SealError
     from vitalgate.records.errors import RecordError
     from vitalgate.storage.errors import StorageError
     from vitalgate.storage.records_database import RecordsDatabase
@@ -45,7 +46,7 @@ def _database() -> Iterator[RecordsDatabase]:
             application="command",
         ) as database:  # fmt: skip
             yield database
-    except (RecordError, StorageError, BadKeyRing, SettingsError) as error:
+    except (RecordError, StorageError, BadKeyRing, SealError, SettingsError) as error:
         raise Failure(str(error)) from error
 
 
@@ -229,3 +230,20 @@ def reset_password(user: str, password_stdin: bool, as_json: bool) -> None:
             records_accounts.set_password_of(tx, identity, chosen)
             record = records_read.get(tx, "user", identity)
     _tell(record, as_json=as_json)
+
+
+@command.command()
+@json_option
+def reseal(as_json: bool) -> None:
+    """Put what identifies people under the key ring's current keys, after `vitalgate keys rotate`.
+
+    After it says 0, the ring's earlier keys are not needed for people any more. Safe to run at any time, and again.
+    """
+    from vitalgate.storage.records_reseal import reseal as work
+
+    with _database() as database:
+        changed = work(database)
+    if as_json:
+        print_json({"resealed": changed})
+    else:
+        click.echo(f"{changed} rows are under the key ring's current keys now.")
