@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.storage.records_cast import SOON, Cast, cast, given
@@ -13,11 +14,13 @@ from vitalgate.config.settings import DatabaseSettings
 from vitalgate.records.catalogue import RECORDS, record_type
 from vitalgate.records.errors import Changed, Conflict, Invalid, NotAllowed, NotFound
 from vitalgate.records.permissions import Relation, Role
+from vitalgate.report import ecg
 from vitalgate.storage import (
     maintenance,
     records_audit,
     records_care,
     records_changes,
+    records_ecg,
     records_manual,
     records_messages,
     records_rehab,
@@ -485,3 +488,27 @@ def test_a_session_is_filled_from_what_was_worn(people: Cast, doctor: Actor, own
     empty = _make(people, doctor, "cardiac_rehab_log", date=start + timedelta(days=400), duration=10)
     with pytest.raises(Conflict, match="nothing was measured"), people.db.acting(doctor) as tx:
         records_rehab.fill(tx, empty.id)
+
+
+def test_report_by_the_engine_and_measurements_over_time(people: Cast, doctor: Actor, own: Actor) -> None:
+    samples = np.zeros((1, 5000))
+    beat = np.exp(-(((np.arange(-40, 40)) / 6.0) ** 2))
+    for at in range(300, 4900, 400):
+        samples[0, at - 40 : at + 40] += beat
+    rng = np.random.default_rng(1)
+    start = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
+    document = ecg.document(ecg.examine(ecg.Ecg(["II"], samples + rng.normal(0, 0.01, samples.shape), 500.0, start)))
+    with people.db.acting(doctor) as tx:
+        made = records_ecg.from_engine(tx, people.patient, document, ordered_by="dr-assigned")
+    assert (made.values["status"], made.values["source"], made.values["version"]) == ("preliminary", "engine", 2)
+    assert made.values["result_data"]["rate"] == pytest.approx(75, abs=1)
+    assert "Not for diagnosis" in made.values["conclusion"]
+    _make(people, doctor, "ecg_report", resultData={"rate": 60})  # a draft says nothing yet
+    _do(people, doctor, "ecg_report", made.id, "finalise", {"resultData": {"rate": 76, "qtc": 412}})
+    with people.db.acting(doctor) as tx:
+        told = records_ecg.measurements(tx, people.patient, start, start + timedelta(days=1))
+    assert told == [{"time": start, "report": made.id, "rate": 76.0, "qtc": 412.0}]
+    with people.db.acting(own) as tx:
+        assert records_ecg.measurements(tx, people.patient, start, start + timedelta(days=1)) == []
+    with pytest.raises(Invalid), people.db.acting(doctor) as tx:
+        records_ecg.from_engine(tx, people.patient, {"schema": "other"})
