@@ -192,6 +192,7 @@ def test_a_correction_may_come_before_what_it_corrects(
     assert ledger.read(database).balanced
     recorder.apply(log.batch(log.message(seq=1, readings=[reading(97)])))
     assert _versions(query) == [(1, 97.0, False, False), (2, None, True, True)]
+    assert query("SELECT DISTINCT unit FROM v.readings") == [("%",)]  # as if they had come in order
     assert query("SELECT count(*) FROM pending_corrections") == [(0,)]
     assert ledger.read(database).balanced
 

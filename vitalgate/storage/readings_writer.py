@@ -263,7 +263,9 @@ def _take(connection: Connection, work: Work, entry: _Entry, state: _Slow) -> No
         elif waiting.name == name:
             continue
         work.adopt(waiting.message, waiting.partition, waiting.message_id)
-        measurement.makers.append(Maker(waiting.message, retraction(waiting.reading, name), waiting.derived))
+        # The unit is the metric's, so the target's; it does not wait with the correction.
+        taken_back = retraction(msgspec.structs.replace(waiting.reading, unit=r.unit), name)
+        measurement.makers.append(Maker(waiting.message, taken_back, waiting.derived))
 
 
 def _settle(work: Work, measurement: Measurement) -> None:
