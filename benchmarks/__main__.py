@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from benchmarks import api, ecg, latency, live, report, rest, signal_speed, start, throughput
 from benchmarks import bed as beds
 from benchmarks import ecg, latency, report, rest, signal_speed, start, throughput
 from vitalgate.local.errors import StackError
@@ -23,6 +24,8 @@ SECTIONS: dict[str, tuple[str, Text]] = {
     "latency": ("Latency at 300 messages/s", latency.text),
     "throughput": ("Throughput to committed rows", throughput.text),
     "ecg": ("ECG in real time", ecg.text),
+    "api": ("Reads over REST", api.text),
+    "live": ("Live queries", live.text),
     "rest": ("ECG at rest", rest.text),
     "start": ("Start", start.text),
 }
@@ -80,8 +83,12 @@ def main(
                 if "ecg" in chosen:
                     done("ecg", lambda: ecg.run(bed, seconds, scale, _tell))
                 if "rest" in chosen:
+                if "api" in chosen:
+                    done("api", lambda: api.run(bed, seconds, scale, _tell))
                     done("rest", lambda: rest.run(bed, seconds, scale, _tell))
                 restarted = {k: n - before.get(k, 0) for k, n in beds.restarts(bed.stack).items()}
+                if "live" in chosen:  # it kills the API on purpose
+                    done("live", lambda: live.run(bed, seconds, scale, _tell))
                 found["restarts"] = {name: count for name, count in restarted.items() if count}
                 if "start" in chosen:
                     done("start", lambda: start.run(bed, took, _tell))
