@@ -25,7 +25,22 @@ connection takes on the role `vitalgate_app` for a transaction, with the user an
 row-level security decides what may be seen, a trigger what may be done. Without a user there is nothing to see. Every
 change makes a version, an audit event and a change for live queries, in the same transaction. Nothing clinical is
 deleted: it is withdrawn, with a reason. Identity fields are sealed (AES-256-GCM, a key for each value) and found by
-exact match only.
+exact match only; `vitalgate user reseal` puts them under a rotated ring's current keys.
+
+- **Who is what to whom** is one view, `relations`: a clinician is assigned by a line of the care team that names the
+  patient, or as a member of the team that the patient's alerts go to (`vitalgate clinician assign`); with history, and
+  in force for the next transaction, open live queries included.
+- **Break-glass**: a clinician who is a stranger finds the patient's id by the exact medical record number, opens the
+  record with a reason for at most 24 hours, and may read. The patient, the care team and the administrators are told.
+- **Reading is audited** where our functions read (`vitalgate.storage.records_*`); statements typed in as the
+  application's role meet the same wall, but no trigger sees a SELECT. The registrar takes the events to the chain.
+- **The role is the program's**: a connection says which user acts, and the database believes it. The wall holds
+  against mistakes of a handler, not against somebody who has the database's credentials.
+- **Typed-in readings** are checked, written down with who entered them, and sent by the registrar to `device.raw` as
+  from a device `manual-…` of the patient: from there they go the way of all readings, versions included.
+- **A changed version** is refused (`Changed`, HTTP 412) when another one was read; of sealed and plain fields alike.
+- **Messages** older than `database.message_days` lose their words, unless an administrator holds their thread.
+  Live queries can be resumed for `database.changes_days`.
 
 """
 #: Field -> record it refers to, in the diagram.
