@@ -6,22 +6,31 @@ ends. All is audited in its transaction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-import orjson
-
-from vitalgate.records.catalogue import RECORDS
-from vitalgate.records.errors import Conflict, Invalid, LockedOut, NotLoggedIn
+from vitalgate.records.errors import LockedOut, NotLoggedIn
 from vitalgate.records.permissions import Role
-from vitalgate.records.session_rules import ACCESS, REFRESH, RESET, SESSION, Argon2, check_password, locked_until
+from vitalgate.records.session_rules import ACCESS, REFRESH, SESSION, Argon2, locked_until
 from vitalgate.storage import records_passwords as passwords
+from vitalgate.storage.records_account_rows import Account, audit_as, by_email, by_id, end_all, end_sessions, totp_of
 from vitalgate.storage.records_database import RecordsDatabase, Transaction
-from vitalgate.storage.records_keys import indexes, sealed, unsealed
+from vitalgate.storage.records_secrets import (
+    COST,
+    ask_reset,
+    begin_second_factor,
+    change_password,
+    confirm_second_factor,
+    drop_second_factor,
+    reset_password,
+    set_password,
+)
 
-COST = Argon2()
+__all__ = [
+    "COST", "Identity", "LoggedIn", "ask_reset", "audit_as", "authenticate", "begin_second_factor", "change_password",
+    "confirm_second_factor", "drop_second_factor", "end_all", "log_in", "log_in_with_issuer", "log_out",
+    "log_out_everywhere", "refresh", "reset_password", "set_password",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,25 +60,6 @@ class LoggedIn:
     """True: the password is right and a code is asked for; nothing else is filled in."""
 
 
-@dataclass(frozen=True)
-class _Account:
-    id: str
-    status: str
-    password_hash: str
-    totp_secret: bytes | None
-    totp_confirmed_at: datetime | None
-    totp_last_step: int | None
-    failures: int
-    locked_until: datetime | None
-    email_verified_at: datetime | None
-
-
-_ACCOUNT = (
-    "SELECT id, status, password_hash, totp_secret, totp_confirmed_at, totp_last_step, failures, locked_until,"
-    " email_verified_at FROM users WHERE "
-)
-
-
 def log_in(
     db: RecordsDatabase, email: str, password: str, *, code: str = "", application: str = "", place: str = "",
     cost: Argon2 = COST,
@@ -92,9 +82,9 @@ def log_in(
     """
     now = datetime.now(UTC)
     with db.accounts(place) as tx:
-        account = _by_email(tx, email)
+        account = by_email(tx, email)
         if account is not None and account.locked_until is not None and account.locked_until > now:
-            _audit(tx, account.id, "session.create", account.id, "refused", {"because": "locked"})
+            audit_as(tx, account.id, "session.create", account.id, "refused", {"because": "locked"})
             refused: Exception | None = LockedOut(
                 "too many failures; try again later", int((account.locked_until - now).total_seconds()) + 1
             )
@@ -110,16 +100,16 @@ def log_in(
 
 
 def _prove(
-    tx: Transaction, account: _Account | None, password: str, code: str, now: datetime, cost: Argon2
+    tx: Transaction, account: Account | None, password: str, code: str, now: datetime, cost: Argon2
 ) -> Exception | None:
     wrong = NotLoggedIn("wrong e-mail address, password or code, or the account is not active")
     right = passwords.matches(account.password_hash if account is not None else "", password, cost)
     if account is None:
-        _audit(tx, "", "session.create", "", "refused", {"because": "unknown"})
+        audit_as(tx, "", "session.create", "", "refused", {"because": "unknown"})
         return wrong
     step: int | None = None
     if right and account.totp_confirmed_at is not None and code:
-        secret = _totp(tx, account)
+        secret = totp_of(tx, account)
         step = passwords.totp_step(secret, code, now.timestamp(), account.totp_last_step)
         right = step is not None
     if not right:
@@ -128,10 +118,10 @@ def _prove(
             "UPDATE users SET failures = %s, locked_until = %s WHERE id = %s",
             (failures, locked_until(failures, now), account.id),
         )
-        _audit(tx, account.id, "session.create", account.id, "refused", {"because": "wrong", "failures": failures})
+        audit_as(tx, account.id, "session.create", account.id, "refused", {"because": "wrong", "failures": failures})
         return wrong
     if account.status != "active" or account.email_verified_at is None:
-        _audit(tx, account.id, "session.create", account.id, "refused", {"because": account.status})
+        audit_as(tx, account.id, "session.create", account.id, "refused", {"because": account.status})
         return wrong
     if account.totp_confirmed_at is not None and not code:
         return None
@@ -164,7 +154,7 @@ def log_in_with_issuer(
         row = tx.execute(
             "SELECT user_id FROM user_identities WHERE issuer = %s AND subject = %s", (issuer, subject)
         ).fetchone()
-        account = _by_id(tx, row[0]) if row is not None else _by_email(tx, email) if email else None
+        account = by_id(tx, row[0]) if row is not None else by_email(tx, email) if email else None
         if account is not None and account.status == "active":
             if row is None:
                 tx.execute(
@@ -173,9 +163,9 @@ def log_in_with_issuer(
                 )
                 tx.execute("UPDATE users SET email_verified_at = coalesce(email_verified_at, now()) WHERE id = %s",
                            (account.id,))  # fmt: skip
-                _audit(tx, account.id, "user.link", account.id, "success", {"issuer": issuer})
+                audit_as(tx, account.id, "user.link", account.id, "success", {"issuer": issuer})
             return _begin(tx, account.id, application, place, now, second_factor=True)
-        _audit(tx, account.id if account else "", "session.create", "", "refused", {"issuer": issuer})
+        audit_as(tx, account.id if account else "", "session.create", "", "refused", {"issuer": issuer})
     raise NotLoggedIn("no active account belongs to this sign-on; ask for one, or log in once and link it")
 
 
@@ -199,7 +189,7 @@ def refresh(db: RecordsDatabase, refresh_token: str, *, place: str = "") -> Logg
         if row is not None:
             session, used, token_ends, user, ended, session_ends, status = row
             if used is not None and ended is None:
-                _end(tx, user, [session], "reuse")
+                end_sessions(tx, user, [session], "reuse")
             elif used is None and ended is None and min(token_ends, session_ends) > now and status == "active":
                 tx.execute("UPDATE session_tokens SET used_at = %s WHERE hash = %s", (now, hashed))
                 tx.execute("UPDATE sessions SET last_seen_at = %s, place = %s WHERE id = %s", (now, place, session))
@@ -230,7 +220,7 @@ def log_out(db: RecordsDatabase, session_id: str, user_id: str) -> None:
         rows = tx.execute(
             "SELECT id FROM sessions WHERE id = %s AND user_id = %s AND ended_at IS NULL", (session_id, user_id)
         ).fetchall()
-        _end(tx, user_id, [row[0] for row in rows], "logout")
+        end_sessions(tx, user_id, [row[0] for row in rows], "logout")
 
 
 def log_out_everywhere(
@@ -238,120 +228,10 @@ def log_out_everywhere(
 ) -> int:
     """End all of a user's sessions, but for the one named; how many."""
     with db.accounts() as tx:
-        return _end_all(tx, user_id, but, because)
-
-
-def begin_second_factor(db: RecordsDatabase, user_id: str) -> str:
-    """A new secret for an authenticator, as an otpauth URI; in force once a code of it was shown. Raises Conflict."""
-    secret = passwords.new_totp()
-    with db.accounts() as tx:
-        account = _by_id(tx, user_id)
-        if account is None or account.totp_confirmed_at is not None:
-            raise Conflict("a second factor is set up already; drop it first")
-        row = tx.execute("SELECT email FROM users WHERE id = %s", (user_id,)).fetchone()
-        assert row is not None
-        email = unsealed(tx.keys, RECORDS["user"], "email", f"user/{user_id}/email", row[0])
-        tx.execute(
-            "UPDATE users SET totp_secret = %s, totp_last_step = NULL WHERE id = %s",
-            (sealed(tx.keys, f"user/{user_id}/totp", secret), user_id),
-        )
-    return passwords.totp_uri(secret, str(email))
-
-
-def confirm_second_factor(db: RecordsDatabase, user_id: str, code: str) -> None:
-    """Put the new second factor in force. Raises Conflict when none was begun, Invalid for a wrong code."""
-    with db.accounts() as tx:
-        account = _by_id(tx, user_id)
-        if account is None or account.totp_secret is None or account.totp_confirmed_at is not None:
-            raise Conflict("no second factor has been begun")
-        step = passwords.totp_step(_totp(tx, account), code, datetime.now(UTC).timestamp(), None)
-        if step is None:
-            raise Invalid("the code is wrong; look at the authenticator's clock", [("code", "is wrong")])
-        tx.execute(
-            "UPDATE users SET totp_confirmed_at = now(), totp_last_step = %s, version = version + 1 WHERE id = %s",
-            (step, user_id),
-        )
-        _audit(tx, user_id, "user.second_factor", user_id, "success", {"on": True})
-
-
-def drop_second_factor(db: RecordsDatabase, user_id: str, password: str, *, cost: Argon2 = COST) -> None:
-    """Log in without a code again. Raises NotLoggedIn for a wrong password."""
-    with db.accounts() as tx:
-        account = _by_id(tx, user_id)
-        if account is None or not passwords.matches(account.password_hash, password, cost):
-            raise NotLoggedIn("wrong password")
-        tx.execute(
-            "UPDATE users SET totp_secret = NULL, totp_confirmed_at = NULL, totp_last_step = NULL,"
-            " version = version + 1 WHERE id = %s",
-            (user_id,),
-        )
-        _audit(tx, user_id, "user.second_factor", user_id, "success", {"on": False})
-
-
-def change_password(
-    db: RecordsDatabase, user_id: str, old: str, new: str, *, session_id: str = "", cost: Argon2 = COST
-) -> None:
-    """Set another password; all other sessions end. Raises NotLoggedIn for a wrong old one, Invalid for a weak new."""
-    with db.accounts() as tx:
-        account = _by_id(tx, user_id)
-        if account is None or not passwords.matches(account.password_hash, old, cost):
-            raise NotLoggedIn("wrong password")
-        _set_password(tx, user_id, new, cost, but=session_id or None)
-
-
-def ask_reset(db: RecordsDatabase, email: str, *, place: str = "") -> str | None:
-    """A token to set a new password with, for the account's owner by e-mail; None when there is no account.
-
-    The caller answers the same either way.
-    """
-    with db.accounts(place) as tx:
-        account = _by_email(tx, email)
-        if account is None or account.status != "active":
-            return None
-        token, kept = passwords.new_token()
-        tx.execute(
-            "INSERT INTO user_tokens (hash, user_id, purpose, expires_at) VALUES (%s, %s, 'reset', %s)",
-            (kept, account.id, datetime.now(UTC) + RESET),
-        )
-        _audit(tx, account.id, "user.ask_reset", account.id, "success", {})
-        return token
-
-
-def reset_password(db: RecordsDatabase, token: str, new: str, *, cost: Argon2 = COST) -> str:
-    """Set a new password with a token from `ask_reset`; all sessions end. The user's id.
-
-    Raises NotLoggedIn for a token that is over, Invalid for a weak password.
-    """
-    with db.accounts() as tx:
-        row = tx.execute(
-            "UPDATE user_tokens SET used_at = now() WHERE hash = %s AND purpose = 'reset' AND used_at IS NULL"
-            " AND expires_at > now() RETURNING user_id",
-            (passwords.token_hash(token),),
-        ).fetchone()
-        if row is None:
-            raise NotLoggedIn("this link is over or was used; ask for another")
-        _set_password(tx, row[0], new, cost)
-        return str(row[0])
+        return end_all(tx, user_id, but, because)
 
 
 # --- inside ---------------------------------------------------------------------------------------------------------
-
-
-def _by_email(tx: Transaction, email: str) -> _Account | None:
-    row = tx.execute(
-        _ACCOUNT + "email_index = ANY(%s) FOR UPDATE", (indexes(tx.keys, RECORDS["user"], "email", email),)
-    ).fetchone()
-    return None if row is None else _Account(*row)
-
-
-def _by_id(tx: Transaction, user_id: str) -> _Account | None:
-    row = tx.execute(_ACCOUNT + "id = %s FOR UPDATE", (user_id,)).fetchone()
-    return None if row is None else _Account(*row)
-
-
-def _totp(tx: Transaction, account: _Account) -> str:
-    assert account.totp_secret is not None
-    return str(unsealed(tx.keys, RECORDS["user"], "totp", f"user/{account.id}/totp", account.totp_secret))
 
 
 def _begin(tx: Transaction, user: str, application: str, place: str, now: datetime, *, second_factor: bool) -> LoggedIn:
@@ -361,7 +241,7 @@ def _begin(tx: Transaction, user: str, application: str, place: str, now: dateti
         (user, application[:200], place[:200], second_factor, now + SESSION),
     ).fetchone()
     assert row is not None
-    _audit(tx, user, "session.create", row[0], "success", {"second_factor": second_factor})
+    audit_as(tx, user, "session.create", row[0], "success", {"second_factor": second_factor})
     return _tokens(tx, user, row[0], now, row[1])
 
 
@@ -378,47 +258,3 @@ def _tokens(tx: Transaction, user: str, session: str, now: datetime, most: datet
     )
     roles = tx.execute("SELECT role FROM user_roles WHERE user_id = %s ORDER BY role", (user,)).fetchall()
     return LoggedIn(user, session, tuple(Role(role) for (role,) in roles), *made["access"], *made["refresh"])
-
-
-def _end_all(tx: Transaction, user: str, but: str | None, because: str) -> int:
-    rows = tx.execute(
-        "SELECT id FROM sessions WHERE user_id = %s AND ended_at IS NULL AND id IS DISTINCT FROM %s", (user, but)
-    ).fetchall()
-    _end(tx, user, [row[0] for row in rows], because)
-    return len(rows)
-
-
-def _end(tx: Transaction, user: str, sessions: list[str], because: str) -> None:
-    tx.execute("UPDATE sessions SET ended_at = now(), ended_because = %s WHERE id = ANY(%s)", (because, sessions))
-    for session in sessions:
-        _audit(tx, user, "session.end", session, "success", {"because": because})
-
-
-def _set_password(tx: Transaction, user: str, new: str, cost: Argon2, *, but: str | None = None) -> None:
-    row = tx.execute("SELECT email, display_name FROM users WHERE id = %s", (user,)).fetchone()
-    assert row is not None
-    kind = RECORDS["user"]
-    about = [str(unsealed(tx.keys, kind, name, f"user/{user}/{name}", value))
-             for name, value in zip(("email", "display_name"), row, strict=True)]  # fmt: skip
-    check_password(new, *about)
-    tx.execute(
-        "UPDATE users SET password_hash = %s, failures = 0, locked_until = NULL, changed_at = now(),"
-        " version = version + 1 WHERE id = %s",
-        (passwords.hashed(new, cost), user),
-    )
-    _audit(tx, user, "user.password", user, "success", {})
-    _end_all(tx, user, but, "password")
-
-
-def _audit(tx: Transaction, user: str, action: str, entity: str, outcome: str, detail: Mapping[str, Any]) -> None:
-    tx.execute(
-        "SELECT audit_as(%s, %s, %s, %s, NULL, %s, %s)",
-        (f"user:{user}" if user else "nobody", action, action.split(".")[0], entity, outcome,
-         orjson.dumps(dict(detail)).decode()),
-    )  # fmt: skip
-
-
-#: For the accounts' own module.
-audit_as = _audit
-end_all = _end_all
-set_password = _set_password
