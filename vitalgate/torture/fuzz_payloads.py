@@ -1,13 +1,17 @@
 """Bad messages in volume: good ones of every kind, changed in their structure or in their bytes, and crafted ones.
 
-Everything follows from the seed and the time. No two payloads are alike, so that each is found by its hash.
+Everything follows from the seed and the time. No two payloads are alike, so that each is found by its hash. In between
+go messages of devices that never do anything wrong: nothing of theirs may be refused.
 """
 
 from __future__ import annotations
 
+import base64
 import copy
+import hashlib
 import json
 import random
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -27,6 +31,12 @@ JUNK: tuple[Any, ...] = (
 )  # fmt: skip
 
 
+#: Payloads of one crafted sort in every 100,000; each reason is hit at least twenty times by them alone.
+CRAFTED_EACH = 24
+#: How the payloads are made, with their shares.
+WAYS = {"clean": 10, "good": 8, "structure": 52, "bytes": 24, "leaf": 3, "noise": 3}
+
+
 class Sent(NamedTuple):
     """One payload: who publishes it, where, and what it was made from."""
 
@@ -42,41 +52,58 @@ class Fuzz:
     Parameters
     ----------
     devices
-        Kind to device id.
+        Kind to device id, of those that send what is bad too.
+    clean
+        The same, of those that send nothing bad.
     now_us
         Times of measurement lie in the hour before; no two messages have the same.
     """
 
-    def __init__(self, seed: int, devices: Mapping[str, str], now_us: int) -> None:
-        self._random = random.Random(seed)
+    def __init__(self, seed: int, devices: Mapping[str, str], clean: Mapping[str, str], now_us: int) -> None:
+        self._random = random.Random(seed)  # noqa: S311  no secret
         kinds = catalogue.load().kinds
         self._devices = [(kinds[kind], device) for kind, device in devices.items()]
+        self._clean = [(kinds[kind], device) for kind, device in clean.items()]
         self._now_us = now_us
         self._time_us = now_us - 3_600_000_000
-        self._next = dict.fromkeys(devices.values(), 0)
-        self._first = dict.fromkeys(devices.values(), 0)
+        self._next = dict.fromkeys((*devices.values(), *clean.values()), 0)
+        self._first = dict.fromkeys((*devices.values(), *clean.values()), 0)
         self._seen: set[bytes] = set()
+        self._rounds = 0
+        """Crafted payloads are numbered on, so that those of a further call are new."""
 
     def messages(self, count: int) -> Iterator[Sent]:
         """So many payloads, every one different; crafted ones for every reason among them."""
-        crafted = list(self._crafted())
-        self._seen.update(one.payload for one in crafted)
-        places = set(self._random.sample(range(count), len(crafted)))
+        times = max(1, CRAFTED_EACH * count // 100_000)
+        crafted: list[Sent] = []
+        for number in range(self._rounds, self._rounds + times):
+            crafted += [one for one in (*self._crafted(number), *self._extreme(number)) if self._is_new(one.payload)]
+        self._rounds += times
+        places = set(self._random.sample(range(count), min(count, len(crafted))))
         for place in range(count):
             yield crafted.pop(0) if place in places else self._new()
 
     def _new(self) -> Sent:
         while True:
             sent = self._one()
-            if sent.payload not in self._seen:
-                self._seen.add(sent.payload)
+            if self._is_new(sent.payload):
                 return sent
+
+    def _is_new(self, payload: bytes) -> bool:
+        digest = hashlib.blake2b(payload, digest_size=16).digest()
+        fresh = digest not in self._seen
+        self._seen.add(digest)
+        return fresh
 
     def _one(self) -> Sent:
         draw = self._random
+        how = draw.choices(list(WAYS), list(WAYS.values()))[0]
+        if how == "clean":
+            kind, device = draw.choice(self._clean)
+            leaf, document = self._good(kind, device, clean=True)
+            return Sent(device, leaf, _encoded(document, cbor=draw.random() < 0.4), how)
         kind, device = draw.choice(self._devices)
         leaf, document = self._good(kind, device)
-        how = draw.choices(("good", "structure", "bytes", "leaf", "noise"), (10, 50, 34, 3, 3))[0]
         if how == "noise":
             return Sent(device, draw.choice(LEAVES), draw.randbytes(draw.randint(0, 120)), how)
         if how == "leaf":
@@ -93,7 +120,7 @@ class Fuzz:
         self._time_us += self._random.randint(1_000, 300_000)
         return times.text(self._time_us)
 
-    def _good(self, kind: Kind, device: str) -> tuple[str, dict[str, Any]]:
+    def _good(self, kind: Kind, device: str, *, clean: bool = False) -> tuple[str, dict[str, Any]]:
         draw = self._random
         document: dict[str, Any] = {}
         if draw.random() < 0.6:
@@ -107,13 +134,13 @@ class Fuzz:
             document["time"] = self._time()
         elif leaf == "readings":
             metrics = draw.choices(list(kind.metrics.values()), k=1 if kind.ordered else draw.randint(1, 4))
-            document["readings"] = [self._reading(metric, document) for metric in metrics]
+            document["readings"] = [self._reading(metric, document, correcting=not clean) for metric in metrics]
         else:
             channels = draw.choices(list(kind.channels.values()), k=draw.randint(1, 2))
             document["waveforms"] = [self._block(channel, device) for channel in channels]
         return leaf, document
 
-    def _reading(self, metric: Metric, document: Mapping[str, Any]) -> dict[str, Any]:
+    def _reading(self, metric: Metric, document: Mapping[str, Any], *, correcting: bool) -> dict[str, Any]:
         draw = self._random
         reading: dict[str, Any] = {"metric": metric.name, "time": self._time()}
         if metric.coded:
@@ -131,7 +158,7 @@ class Fuzz:
             reading["context"] = {name: draw.choice(sorted(metric.contexts[name]))}
         if draw.random() < 0.2:
             reading["flags"] = ["motion"]
-        if "seq" in document and document["seq"] > 1 and draw.random() < 0.1:
+        if correcting and "seq" in document and document["seq"] > 1 and draw.random() < 0.1:
             reading["corrects"] = {"epoch": "fuzz", "seq": draw.randint(1, document["seq"] - 1), "index": 0}
         return reading
 
@@ -202,10 +229,10 @@ class Fuzz:
 
     # --- every reason -----------------------------------------------------------------------------------------------
 
-    def _crafted(self) -> Iterator[Sent]:
+    def _crafted(self, time_over: int) -> Iterator[Sent]:
         """At least one payload for each reason that a device can cause, and an empty one."""
         at = self._now_us / 1_000_000
-        for number, what in enumerate(garbage.MAKERS):
+        for number, what in enumerate(garbage.MAKERS, 100 * time_over):
             for kind, device in self._devices:
                 try:
                     made = garbage.make(what, kind, number, at)
@@ -220,7 +247,11 @@ class Fuzz:
         many = [{**good, "time": self._time()} for _ in range(1001)]
         yield Sent(oximeter, "readings", encode_json({"readings": many}), f"crafted {Reason.TOO_MANY}")
         for value in (95, 94):  # the same number twice, with different content: the second is refused
-            document = {"epoch": "reused", "seq": 1, "readings": [{**good, "value": value, "time": self._time()}]}
+            document = {
+                "epoch": f"reused{time_over}",
+                "seq": 1,
+                "readings": [{**good, "value": value, "time": self._time()}],
+            }
             yield Sent(oximeter, "readings", encode_json(document), f"crafted {Reason.SEQUENCE_REUSED}")
         time = self._time()
         pressures = [
@@ -229,6 +260,52 @@ class Fuzz:
         ]
         yield Sent(cuff, "readings", encode_json({"readings": pressures}), f"crafted {Reason.INCONSISTENT}")
         yield Sent(oximeter, "readings", b"", "crafted empty")
+
+    # --- what is meant to break a decoder ---------------------------------------------------------------------------
+
+    def _extreme(self, number: int) -> Iterator[Sent]:
+        """Depth, size and form beyond all reason."""
+        of_kind = {kind.name: device for kind, device in self._devices}
+        oximeter, patch = of_kind["pulse-oximeter"], of_kind["ecg-patch"]
+        mark = b"%d" % number
+        deep = 200 + 5_000 * (number % 3)
+        time = self._time().encode()
+        reading = b'{"readings":[{"metric":"spo2","unit":"%","time":"' + time + b'","value":'
+        for name, payload in {
+            "deep JSON arrays": b'{"n":' + mark + b',"readings":' + b"[" * deep + b"]" * deep + b"}",
+            "deep JSON objects": b'{"n":' + mark + b',"a":' + b'{"a":' * deep + b"1" + b"}" * (deep + 1),
+            "deep CBOR": b"\xa1\x61a" + b"\x81" * deep + b"\x19" + number.to_bytes(2, "big"),
+            "an endless CBOR array": b"\xa1\x68readings\x9f" + mark,
+            "a CBOR array that claims 2^63 items": b"\xa1\x68readings\x9b\x7f" + b"\xff" * 7 + mark,
+            "CBOR bytes that claim 2^62": b"\xa1\x67samples\x5b\x3f" + b"\xff" * 7 + mark,
+            "a huge whole number": reading + b"9" * (400 + number) + b"}]}",
+            "a huge exponent": reading + mark + b"e999999999}]}",
+            "NaN": reading + b'NaN}],"n":' + mark + b"}",
+            "Infinity": reading + b'-Infinity}],"n":' + mark + b"}",
+            "a repeated key": reading + b'96,"value":97,"value":' + mark + b"}]}",
+            "a repeated readings": b'{"readings":[],"readings":[{"n":' + mark + b"}]}",
+            "invalid UTF-8": reading + b'"\xff\xfe\xed\xa0\x80' + mark + b'"}]}',
+            "a lone surrogate": reading + b'"\\ud800' + mark + b'"}]}',
+            "UTF-16": (reading + mark + b"}]}").decode().encode("utf-16"),
+            "a byte-order mark": b"\xef\xbb\xbf" + reading + mark + b"}]}",
+            "a NUL in a name": b'{"readings":[{"metric":"spo2\\u0000' + mark + b'"}]}',
+            "text after the end": reading + b"96}]} {" + mark,
+        }.items():
+            yield Sent(oximeter, "readings", payload, f"extreme {name}")
+        block = {
+            "channel": "ecg.II", "recording": f"bomb{number}", "first_sample": 0, "start": time.decode(), "rate": 250,
+            "gain": 1000, "unit": "mV", "count": 10**9, "encoding": "zlib",
+        }  # fmt: skip
+        bomb = zlib.compress(b"\0" * 20_000_000 + mark, 9)
+        for name, samples in {
+            "a packed bomb": bomb,
+            "packed samples in base64": base64.b64encode(bomb).decode(),
+            "packed samples of odd length": pack_samples([1, 2, 3])[:-1] + mark,
+            "a sample of 2^63": [2**63 - 1 - number],
+            "too many samples": [number] * 200_001 if number % 8 == 0 else [number, 0.5],
+        }.items():
+            document = {"waveforms": [{**block, "samples": samples}]}
+            yield Sent(patch, "waveforms", _encoded(document, cbor=isinstance(samples, bytes)), f"extreme {name}")
 
 
 def _encoded(document: dict[str, Any], *, cbor: bool) -> bytes:
