@@ -48,10 +48,12 @@ def _summary(rounds: Sequence[Result]) -> str:
     good = sum(one.good for one in rounds)
     seeds = ", ".join(str(seed) for seed in sorted({one.seed for one in rounds}))
     took = sum(one.seconds for one in rounds) / len(rounds)
+    loads = [one.load for one in rounds if one.load is not None]
+    busy = f" Load averages of {min(loads):g} to {max(loads):g} (of {len(loads)} rounds)." if loads else ""
     return (
         f"{len(rounds)} rounds, {good} of them without fault, {sum(one.sent for one in rounds):,} messages;"
         f" seed {seeds}; {min(one.began for one in rounds)[:10]} to {max(one.began for one in rounds)[:10]};"
-        f" {machine()}; {took:.0f} s a round in the mean, other work on the machine included."
+        f" {machine()}; {took:.0f} s a round in the mean, other work on the machine included.{busy}"
     )
 
 

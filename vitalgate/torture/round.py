@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -62,6 +63,8 @@ class Result:
     """From the last blow to the first row of a message made after it; None when there was none."""
     ready_s: float | None = None
     """From the last blow until every process said it was ready."""
+    load: float | None = None
+    """The machine's load average over the minute before the end: other work there makes recovery slow."""
     wrong: list[str] = field(default_factory=list)
     """Everything that should not be, in words."""
     notes: dict[str, Any] = field(default_factory=dict)
@@ -112,6 +115,7 @@ class Round:
         asyncio.run(self._after(field_))
         self._reckon(field_, found)
         self.result.seconds = round(time.monotonic() - began, 1)
+        self.result.load = round(os.getloadavg()[0], 1)
         self.result.wrong += field_.faults
         self.result.notes.update(field_.notes)
         field_.traffic.journal.close()
