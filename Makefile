@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup demo test check bench torture sbom lock clean
+.PHONY: help setup demo test check bench torture alertruns sbom lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ check: setup ## lint, types, import rules, schemas, lock, known vulnerabilities
 
 bench: setup ## throughput, latency, ECGs held, bytes at rest, on this machine (docs/benchmarks.md)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+alertruns: setup ## fifty randomised runs of the alerting processes against the reference model (docs/alerting.md)
+	@$(BIN)/python -m tests.alerts.process_runs --write docs/alerting.md $(ARGS)
 
 torture: setup ## faults on purpose against a system of its own, 100 rounds, tallied (docs/reliability.md)
 	@$(BIN)/vitalgate torture --rounds 100 --resume --report docs/reliability.md $(ARGS)
