@@ -31,6 +31,9 @@ from vitalgate.storage.records_read import Query, Record, find, find_many, get, 
 from vitalgate.storage.records_write import create, transition, withdraw
 from vitalgate.storage.registry import NewDevice, Registry
 
+#: Records are no tables over time: for what touches none of these, one form of the database is enough.
+in_one_form = pytest.mark.parametrize("migrated", ["plain"], indirect=True)
+
 
 @pytest.fixture
 def people(database: DatabaseSettings) -> Iterator[Cast]:
@@ -71,6 +74,7 @@ def _sees(people: Cast, actor: Actor, name: str) -> list[str]:
         return [one.id for one in find(tx, name).records]
 
 
+@in_one_form
 def test_profile(people: Cast, doctor: Actor, own: Actor, admin: Actor) -> None:
     values = {"medicalRecordNumber": "MRN 7", "fullName": "Erika Muster", "dob": "1950-02-03", "timeZone": "Asia/Tokyo"}
     with people.db.acting(admin) as tx:
@@ -118,6 +122,7 @@ def _refused(people: Cast, actor: Actor, error: type[Exception], name: str, valu
         create(tx, name, values, verb=verb)
 
 
+@in_one_form
 def test_ecg_report(people: Cast, doctor: Actor, own: Actor) -> None:
     made = _make(people, doctor, "ecg_report")
     assert (made.values["status"], made.version) == ("draft", 1)
@@ -159,6 +164,7 @@ def test_ecg_report(people: Cast, doctor: Actor, own: Actor) -> None:
         _refused(people, doctor, Invalid, "ecg_report", given(RECORDS["ecg_report"], "create", people.patient) | values)
 
 
+@in_one_form
 def test_lab_result(people: Cast, doctor: Actor, own: Actor) -> None:
     usual = {"low": 3.5, "high": 5.1, "criticalLow": 2.5, "criticalHigh": 6.5}
     made = _make(people, doctor, "lab_result", referenceRange=usual, resultValue=5.6, abnormalFlag="N")
@@ -178,6 +184,7 @@ def test_lab_result(people: Cast, doctor: Actor, own: Actor) -> None:
     assert words.values["result_value"] == "no growth"
 
 
+@in_one_form
 def test_monitoring_log(people: Cast, doctor: Actor, own: Actor) -> None:
     made = _make(people, doctor, "monitoring_log")
     with pytest.raises(Conflict):
@@ -195,6 +202,7 @@ def test_monitoring_log(people: Cast, doctor: Actor, own: Actor) -> None:
     assert _do(people, doctor, "monitoring_log", made.id, "reopen").values["status"] == "needs_action"
 
 
+@in_one_form
 def test_rehab(people: Cast, doctor: Actor, own: Actor) -> None:
     made = _make(people, doctor, "cardiac_rehab_log", sessionDetails={"targetLow": 95, "targetHigh": 120})
     with pytest.raises(Invalid, match="duration"):
@@ -211,6 +219,7 @@ def test_rehab(people: Cast, doctor: Actor, own: Actor) -> None:
         _do(people, doctor, "cardiac_rehab_log", made.id, "miss")
 
 
+@in_one_form
 def test_messages(people: Cast, doctor: Actor, own: Actor, admin: Actor) -> None:
     first = _make(people, own, "message")
     assert first.values["conversation_id"] == first.id
@@ -252,6 +261,7 @@ def test_messages(people: Cast, doctor: Actor, own: Actor, admin: Actor) -> None
         assert {one.values["body"] for one in versions(tx, "message", between.id)} == {""}
 
 
+@in_one_form
 def test_appointments(people: Cast, doctor: Actor, own: Actor) -> None:
     asked = _make(people, own, "appointment", "request")
     assert asked.values["status"] == "requested"
@@ -274,6 +284,7 @@ def test_appointments(people: Cast, doctor: Actor, own: Actor) -> None:
         _do(people, doctor, "appointment", again.id, "cancel")
 
 
+@in_one_form
 def test_treatment_plan_sets_alert_limits_while_it_is_active(people: Cast, doctor: Actor, own: Actor) -> None:
     settings = people.settings
     mine = {"heart-rate-high": {"limit": 130, "author": "dr-x"}, "_facts": {"spo2_scale": 2}}
@@ -366,6 +377,7 @@ def test_readings_by_hand(people: Cast, doctor: Actor) -> None:
         assert records_manual.waiting(connection) == []
 
 
+@in_one_form
 def test_lists_pages_filters_and_loaders(people: Cast, doctor: Actor) -> None:
     kind = RECORDS["lab_result"]
     base = given(kind, "create", people.patient)
@@ -397,6 +409,7 @@ def test_lists_pages_filters_and_loaders(people: Cast, doctor: Actor) -> None:
                 find(tx, kind, wrong)
 
 
+@in_one_form
 def test_every_change_reading_and_refusal_is_audited(people: Cast, doctor: Actor, own: Actor) -> None:
     with connect(people.settings, "test", autocommit=True) as connection:
         records_audit.mark_sent(connection, [event.n for event in records_audit.waiting(connection)])
@@ -426,6 +439,7 @@ def test_every_change_reading_and_refusal_is_audited(people: Cast, doctor: Actor
         assert len(records_audit.waiting(connection)) == before
 
 
+@in_one_form
 def test_positions_rise_however_late_a_transaction_commits(people: Cast, doctor: Actor, own: Actor) -> None:
     records_changes.number(people.db)
     last = records_changes.newest(people.db)
@@ -490,6 +504,7 @@ def test_a_session_is_filled_from_what_was_worn(people: Cast, doctor: Actor, own
         records_rehab.fill(tx, empty.id)
 
 
+@in_one_form
 def test_report_by_the_engine_and_measurements_over_time(people: Cast, doctor: Actor, own: Actor) -> None:
     samples = np.zeros((1, 5000))
     beat = np.exp(-(((np.arange(-40, 40)) / 6.0) ** 2))
