@@ -14,7 +14,6 @@ import click
 
 from benchmarks import api, ecg, latency, live, report, rest, signal_speed, start, throughput
 from benchmarks import bed as beds
-from benchmarks import ecg, latency, report, rest, signal_speed, start, throughput
 from vitalgate.local.errors import StackError
 
 Text = Callable[[dict[str, Any]], list[str]]
@@ -24,9 +23,9 @@ SECTIONS: dict[str, tuple[str, Text]] = {
     "latency": ("Latency at 300 messages/s", latency.text),
     "throughput": ("Throughput to committed rows", throughput.text),
     "ecg": ("ECG in real time", ecg.text),
+    "rest": ("ECG at rest", rest.text),
     "api": ("Reads over REST", api.text),
     "live": ("Live queries", live.text),
-    "rest": ("ECG at rest", rest.text),
     "start": ("Start", start.text),
 }
 
@@ -83,13 +82,13 @@ def main(
                 if "ecg" in chosen:
                     done("ecg", lambda: ecg.run(bed, seconds, scale, _tell))
                 if "rest" in chosen:
+                    done("rest", lambda: rest.run(bed, seconds, scale, _tell))
                 if "api" in chosen:
                     done("api", lambda: api.run(bed, seconds, scale, _tell))
-                    done("rest", lambda: rest.run(bed, seconds, scale, _tell))
                 restarted = {k: n - before.get(k, 0) for k, n in beds.restarts(bed.stack).items()}
+                found["restarts"] = {name: count for name, count in restarted.items() if count}
                 if "live" in chosen:  # it kills the API on purpose
                     done("live", lambda: live.run(bed, seconds, scale, _tell))
-                found["restarts"] = {name: count for name, count in restarted.items() if count}
                 if "start" in chosen:
                     done("start", lambda: start.run(bed, took, _tell))
     bad |= bool(found.get("restarts"))
