@@ -17,7 +17,6 @@ from confluent_kafka import Consumer, TopicPartition
 
 from benchmarks import broker_kill
 from tests.brokers.parts import Broker, until
-from tests.gateway.parts import Edge
 from vitalgate.cli import cli
 from vitalgate.config import topics
 from vitalgate.config.loading import SettingsError, load, read_secret
@@ -25,7 +24,6 @@ from vitalgate.config.rabbit_definitions import hash_password, matches
 from vitalgate.config.topics import device_topic
 from vitalgate.gateway import credentials
 from vitalgate.gateway.address import Address, manner
-from vitalgate.gateway.confirmed import ConfirmedProducer, Record
 from vitalgate.gateway.notify_index import OpenIndex
 from vitalgate.gateway.publisher import Outgoing, Publisher
 from vitalgate.gateway.rabbit_api import RabbitApi
@@ -185,40 +183,6 @@ def test_the_list_of_open_alerts_is_kept_and_finds_what_a_crash_left(rabbit: Bro
     stop.set()
     second.close()
     thread.join(5)
-
-
-def test_the_notifier_tells_screens_and_answers_them(rabbit: Broker, tmp_path: Path) -> None:
-    """The process itself, on RabbitMQ: retained alerts and their list, heartbeats, commands and answers."""
-    edge = Edge(rabbit.stack, tmp_path, alerting__heartbeat_s="0.5")
-    producer = ConfirmedProducer(edge.settings.kafka, "test")
-    try:
-        edge.run("notifier").ready()
-        anna = rabbit.add_clinician("anna", ["care"])
-        screen = rabbit.connect(anna)
-        leaves = ("+/+", "events", "heartbeat", "open", f"replies/{anna}/+")
-        assert screen.subscribe(*(f"v1/alerts/care/{leaf}" for leaf in leaves))
-        alert = {"team": "care", "patient": "p.1", "alert_id": "a1", "state": "raised"}
-        body, place = json.dumps(alert).encode(), "v1/alerts/care/p%2E1/a1"
-
-        def last(topic: str) -> bytes | None:
-            found = [message.payload for message in list(screen.got) if message.topic == topic]
-            return found[-1] if found else None
-
-        def listed() -> list[str]:
-            return list(json.loads(last("v1/alerts/care/open") or b'{"alerts": ["?"]}')["alerts"])
-
-        producer.send([Record(topics.ALERT_STATE, "p.1|a1", body, "1")])
-        until(lambda: last(place) == body, 30, "the alert")
-        until(lambda: listed() == ["p%2E1/a1"], 10, "the list")
-        until(lambda: (beat := last("v1/alerts/care/heartbeat")) and json.loads(beat)["open"] == 1, 10, "a heartbeat")
-        assert screen.publish(f"{place}/commands/{anna}", '{"action": "dance"}')
-        answer = json.loads(until(lambda: last(f"v1/alerts/care/replies/{anna}/answers"), 10, "an answer"))
-        assert (answer["outcome"], answer["patient"], answer["who"]) == ("refused", "p.1", f"clinician:{anna}")
-        producer.send([Record(topics.ALERT_STATE, "p.1|a1", None, "2")])
-        until(lambda: last(place) == b"" and listed() == [], 10, "the end of the alert")
-    finally:
-        producer.close()
-        edge.close()
 
 
 def test_prepare_writes_definitions_without_a_clear_password(tmp_path: Path) -> None:
