@@ -68,7 +68,7 @@ class Through:
         self._asker = Consumer({**common, "group.id": group})
         self._ticks = Consumer({**common, "group.id": f"{kafka.prefix}notifier.ticks", "auto.offset.reset": "latest"})
         self._topic = topics.full(topics.TICKS, kafka)
-        self._times: dict[int, dict[int, int]] = {}
+        self._times: dict[int, dict[int, int | None]] = {}
 
     def close(self) -> None:
         """Stop reading."""
@@ -92,7 +92,7 @@ class Through:
             if usable(message):
                 _, partition, offset = position(message)
                 times = self._times.setdefault(partition, {})
-                times[offset] = orjson.loads(message.value() or b"{}").get("time_us", 0)
+                times[offset] = _time_of(message.value())
                 if len(times) > _TICKS:
                     del times[next(iter(times))]
         asked = [TopicPartition(self._topic, partition) for partition in self._times]
@@ -153,3 +153,13 @@ class Heartbeat(Loop):
         if len(beats) < self._publisher.room():
             self._publisher.publish(beats)
             metrics.HEARTBEATS.inc(len(beats))
+
+
+def _time_of(value: str | bytes | None) -> int | None:
+    """The time that a tick carries; None for a record that is no tick."""
+    try:
+        document = orjson.loads(value or b"{}")
+    except ValueError:
+        return None
+    time_us = document.get("time_us") if isinstance(document, dict) else None
+    return time_us if isinstance(time_us, int) else None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
+import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
 from vitalgate.config.settings import KafkaSettings
@@ -94,8 +96,9 @@ def _newest(consumer: Consumer, topic: str) -> dict[str, DeviceSequences]:
                 continue
             value, place = record.value(), (record.partition(), record.offset())
             if value:
-                state = decode_sequences(value)
-                found[state.device] = state
+                with suppress(msgspec.MsgspecError, ValueError):  # a stranger's record
+                    state = decode_sequences(value)
+                    found[state.device] = state
             if place[0] in ends and (place[1] or 0) + 1 >= ends[place[0]]:
                 del ends[place[0]]
         if records:

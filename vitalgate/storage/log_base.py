@@ -9,6 +9,7 @@ that. Offsets as Kafka has them are used for talking to Kafka alone.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Mapping
 
@@ -18,6 +19,8 @@ from vitalgate.config.settings import KafkaSettings
 from vitalgate.config.topics import LOG_BASES, Topic, full
 from vitalgate.config.transport import kafka_options
 from vitalgate.storage.errors import StorageError
+
+log = logging.getLogger(__name__)
 
 _ANSWER_S = 10.0
 
@@ -47,7 +50,7 @@ def read_bases(kafka: KafkaSettings) -> Bases:
     Raises
     ------
     StorageError
-        When Kafka does not answer, or an entry cannot be read: going on without it would use numbers twice.
+        When Kafka does not answer.
     """
     options = {
         **kafka_options(kafka), "group.id": f"{kafka.prefix}vitalgate-reader", "enable.auto.commit": False,
@@ -68,8 +71,9 @@ def read_bases(kafka: KafkaSettings) -> Bases:
         while True:
             message = consumer.poll(0.2)
             if message is not None and message.error() is None:
-                name, partition, base = _entry(message.key(), message.value())
-                found[name, partition] = base
+                entry = _entry(message.key(), message.value())
+                if entry is not None:  # bases only rise: nothing makes numbers come again
+                    found[entry[:2]] = max(entry[2], found.get(entry[:2], 0))
             at = consumer.position([where])[0].offset
             if at >= end or (message is not None and message.error() is not None):
                 return Bases(found)
@@ -81,11 +85,14 @@ def read_bases(kafka: KafkaSettings) -> Bases:
         consumer.close()
 
 
-def _entry(key: str | bytes | None, value: str | bytes | None) -> tuple[str, int, int]:
+def _entry(key: str | bytes | None, value: str | bytes | None) -> tuple[str, int, int] | None:
+    """(topic, partition, base); None for a record that is not of `vitalgate restore`."""
     try:
         name, _, partition = (key.decode() if isinstance(key, bytes) else key or "").partition("/")
-        return name, int(partition), int(json.loads(value or b"")["base"])
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise StorageError(
-            f"an entry of {LOG_BASES.name} cannot be read ({key!r}: {value!r}); only `vitalgate restore` writes there"
-        ) from error
+        base = json.loads(value or b"")["base"]
+        if not isinstance(base, int) or not 0 <= base < 1 << 62:
+            raise ValueError(f"a base of {base!r}")
+        return name, int(partition), base
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        log.error("a record on log.bases is not ours and is left out", extra={"error": repr(error)})
+        return None

@@ -131,7 +131,7 @@ class Alerting(Worker):
                     engine.load_heard(record.value or b"")
                     continue
                 unsent = engine.load(key.decode(), record.value or b"")
-            except msgspec.DecodeError as error:
+            except (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError) as error:
                 # Written by another release: the patient starts afresh rather than stopping everybody's alerts.
                 log.error("memory of a patient cannot be read", extra={"offset": record.offset, "error": str(error)})
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -103,7 +104,13 @@ def newest(kafka: KafkaSettings, topic: Topic) -> dict[bytes, bytes]:
 
 def open_alerts(kafka: KafkaSettings) -> list[dict[str, Any]]:
     """The state of every alert that is not closed, the most pressing first. Raises NoAnswerError."""
-    return sorted(map(orjson.loads, newest(kafka, topics.ALERT_STATE).values()), key=pressing)
+    found: list[dict[str, Any]] = []
+    for value in newest(kafka, topics.ALERT_STATE).values():
+        with suppress(ValueError, KeyError, TypeError, AttributeError):  # a stranger's record
+            alert = orjson.loads(value)
+            pressing(alert)
+            found.append(alert)
+    return sorted(found, key=pressing)
 
 
 def events(kafka: KafkaSettings, keep: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:

@@ -10,8 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
+import msgspec
 import orjson
 
 from vitalgate.config import topics
@@ -96,17 +99,16 @@ class Analysis(Worker):
             if chunk[0].offset == 0:
                 self.partial[partition] = False
             for record in chunk:
-                self._take(record)
+                with suppress(*_UNREADABLE):  # set aside when it first came
+                    self._take(record)
             await asyncio.sleep(0)
         since -= int(_RESULTS_S * 1000)
         async for chunk in lookback.read(kafka, topics.BEATS, partition, since_ms=since):
-            for record in chunk:
-                document = orjson.loads(record.value or b"null")
+            for document in _readable(chunk):
                 if document and _ours(document, detector.NAME, detector.VERSION):
                     self.core.restore(*read_beats(document), partition, document["revision"])
         async for chunk in lookback.read(kafka, topics.FEATURES, partition, since_ms=since):
-            for record in chunk:
-                document = orjson.loads(record.value or b"null")
+            for document in _readable(chunk):
                 if document and _ours(document, ALGORITHM, ALGORITHM_VERSION):
                     self.core.restore_feature(read_feature(document))
 
@@ -225,3 +227,18 @@ class Analysis(Worker):
 def _ours(document: dict[str, Any], algorithm: str, version: str) -> bool:
     """Whether a result is by the algorithm that runs now; what an older version gave is worked out again when asked."""
     return bool(document["algorithm"] == algorithm and document["algorithm_version"] == version)
+
+
+#: What a record that a stranger wrote may raise.
+_UNREADABLE = (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError)
+
+
+def _readable(chunk: list[Record]) -> Iterator[dict[str, Any]]:
+    """The documents of records that hold one; whatever else is there is none of ours."""
+    for record in chunk:
+        try:
+            document = orjson.loads(record.value or b"null")
+        except ValueError:
+            continue
+        if isinstance(document, dict):
+            yield document

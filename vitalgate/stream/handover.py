@@ -120,11 +120,11 @@ class Handover(Worker):
             for key, record in records.items():
                 try:
                     memory = unpack(record.value or b"")
-                except (msgspec.DecodeError, msgspec.ValidationError) as error:
+                    place = (partition, key.decode())
+                except (msgspec.MsgspecError, ValueError) as error:
                     # Written by another release: the patient starts afresh rather than stopping everybody's alerts.
                     log.error("memory cannot be read", extra={"offset": record.offset, "error": str(error)})
                     continue
-                place = (partition, key.decode())
                 post = self.posts[place] = Post(memory, self.limits)
                 post.resume(now)
                 self.dirty.add(place)

@@ -12,6 +12,8 @@ import logging
 import time
 from collections import Counter
 
+import msgspec
+
 import vitalgate
 from vitalgate.config import topics
 from vitalgate.devices import catalogue, identity, sequences
@@ -77,7 +79,11 @@ class Intake(Worker):
             for record in chunk:
                 if record.value is None:
                     continue
-                state = decode_sequences(record.value)
+                try:
+                    state = decode_sequences(record.value)
+                except (msgspec.MsgspecError, ValueError) as error:
+                    log.error("an entry is none of ours", extra={"offset": record.offset, "error": str(error)})
+                    continue
                 known = states.get(state.device)
                 # A late write of a process that lost the partition must not take the place of a newer one.
                 if known is None or state.offset >= known.offset:

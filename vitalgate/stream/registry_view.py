@@ -107,7 +107,7 @@ class RegistryView(CompactedView):
     def _entry(self, name: str, key: str | bytes | None, value: str | bytes | None, offset: int) -> None:
         try:
             self._take_one(name, _text(key), value)
-        except (ValueError, KeyError, TypeError, Refused) as fault:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, Refused) as fault:
             # One unreadable entry must not take the whole registry away from the workers.
             log.error(
                 "registry entry cannot be read and is left out",
@@ -131,6 +131,8 @@ class RegistryView(CompactedView):
         change = int(body.get("change", 0))
         if change < self._device_change.get(key, 0):
             return None
+        if not isinstance(body["kind"], str):
+            raise TypeError(f"kind is {type(body['kind']).__name__}, not a string")
         rate = body.get("sample_rate")
         self.devices[key] = RegisteredDevice(
             device=key,
