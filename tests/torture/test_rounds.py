@@ -33,6 +33,7 @@ def test_every_fault_is_explained(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # some two and a half minutes where nothing else runs
 def test_killed_and_without_a_database_nothing_is_lost_or_changed(tmp_path: Path) -> None:
     try:
         java(), executable()
