@@ -58,7 +58,11 @@ def receiver(port: int = 0, **options: Any) -> Iterator[Receiver]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
+            length = int(self.headers["content-length"])
+            body = self.rfile.read(length)
+            if len(body) < length:  # whoever sent it has given up meanwhile
+                self.close_connection = True
+                return
             entry = made.script.pop(0) if made.script else made.status
             status, headers = entry if isinstance(entry, tuple) else (entry, {})
             made.got.append(Got({k.lower(): v for k, v in self.headers.items()}, body, time.time(), status))

@@ -43,7 +43,7 @@ def settings(kafka_bootstrap: str, tmp_path: Path) -> Settings:
     flags = {
         "kafka.bootstrap": kafka_bootstrap, "kafka.prefix": f"handover{os.getpid()}-{next(_numbers)}.",
         "kafka.partitions": "2", "handover.destinations": str(tmp_path / "destinations.toml"),
-        "handover.moment_s": "0.3", "handover.deadline_s": "1", "handover.attempt_s": "1",
+        "handover.moment_s": "0.3", "handover.deadline_s": "1", "handover.attempt_s": "8",
     }  # fmt: skip
     made = load(flags=flags, env={}, data=str(tmp_path / "data")).settings
     create_topics(made.kafka, TOPICS)
@@ -109,7 +109,7 @@ def test_a_storm_of_a_hundred_alarms_is_one_notification(settings: Settings, tmp
             tell(settings, [event("b", priority="medium", patient="p2", team="cardio")])
             wait_for(lambda: states(settings)["delivered"] == 3)
             assert worker.stop() == 0
-        assert [got.document["data"]["count"] for got in there.got] == [100, 1] and len(other.got) == 1
+        assert [got.document["data"]["count"] for got in there.taken] == [100, 1] and len(other.taken) == 1
         genuine(there)
         said = there.got[0].body.decode()
         assert "100 alerts, the highest of high priority, need attention" in said
@@ -127,6 +127,8 @@ def test_nothing_is_lost_when_the_worker_is_killed_again_and_again(settings: Set
     """Receivers that fail, hang and refuse for the moment, and a kill -9 every second: each is delivered, as one."""
     chance = random.Random(5)
     names = [f"p{n}" for n in range(12)]
+    impatient = settings.handover.model_copy(update={"attempt_s": 1.0})
+    settings = settings.model_copy(update={"handover": impatient})
     with receiver() as there:
         destinations(settings, board=there.url)
         with running(settings, "handover", tmp_path) as worker:
