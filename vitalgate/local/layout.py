@@ -111,7 +111,6 @@ class Layout:
             write_private(path, pem.decode())
         return path
 
-
     def key_ring(self) -> Path:
         """The file of the key ring that seals what names a person, made at first use."""
         path = self.secrets / "keys.ring"

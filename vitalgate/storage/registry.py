@@ -18,6 +18,7 @@ import orjson
 import psycopg
 
 from vitalgate.config.settings import DatabaseSettings
+from vitalgate.devices.kind_settings import Value
 from vitalgate.storage import outbox, registry_settings
 from vitalgate.storage.connect import Connection
 from vitalgate.storage.errors import StorageError
@@ -34,7 +35,7 @@ from vitalgate.storage.registry_records import (
     Stretch,
     check_zone,
 )
-from vitalgate.storage.registry_settings import DeviceSettings, Value
+from vitalgate.storage.registry_settings import DeviceSettings
 from vitalgate.storage.registry_user import user
 from vitalgate.storage.session import Session
 

@@ -34,7 +34,7 @@ HEARTBEAT_S = 1.0
 _LONG_S = 86_400.0
 #: Runs that may wait in Faust's channel; each is at most one fetch of one partition (about 1 MB, or one record).
 _RUNS_AHEAD = 8
-#: Records of one fetch up to which `Worker.gather_few_s` holds: at 1,000 records a second a fetch each 20 ms brings more.
+#: Records of one fetch up to which `Worker.gather_few_s` holds: at 1,000 a second a fetch each 20 ms brings more.
 _FEW = 8
 
 
