@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitalgate.config import topics
+from vitalgate.config.kafka_client import schema_headers
 from vitalgate.stream.delivery import POISON_RUN, Delivery, HandlerBrokenError
 from vitalgate.stream.errors import TransientError
 from vitalgate.stream.worker import Record, Worker
@@ -42,8 +43,9 @@ class Picky(Worker):
         self.aside.append(record.offset)
 
 
-def batch(size: int) -> list[Record]:
-    return [Record("device.raw", 0, n, b"k", b"v", (), 0) for n in range(size)]
+def batch(size: int, ours: bool = True) -> list[Record]:
+    headers = schema_headers(topics.RAW) if ours else [("trace", b"\xff")]
+    return [Record("device.raw", 0, n, b"k", b"v", headers, 0) for n in range(size)]
 
 
 async def no_sleep(_: float) -> None:
@@ -81,6 +83,12 @@ def test_a_handler_that_refuses_everything_is_not_the_records_fault() -> None:
     with pytest.raises(HandlerBrokenError, match="20 records in a row"):
         asyncio.run(Delivery(worker, no_sleep).deliver(batch(1000)))
     assert len(worker.aside) == POISON_RUN - 1
+
+
+def test_strangers_records_are_set_aside_however_many_there_are() -> None:
+    worker = Picky(set(range(1000)))
+    asyncio.run(Delivery(worker, no_sleep).deliver(batch(100, ours=False)))
+    assert worker.aside == list(range(100))
 
 
 def test_memory_is_recovered_after_every_failure() -> None:

@@ -15,7 +15,8 @@ log = logging.getLogger(__name__)
 
 #: Times a whole batch that raised is tried before it is halved.
 ATTEMPTS = 3
-#: Records set aside one after the other, none getting through between: then it is the handler that is broken.
+#: Records of ours set aside one after the other, none getting through between: then it is the handler that is broken.
+#: Those that do not say what they are (headers) are a stranger's, and may be as many as they like.
 POISON_RUN = 20
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
@@ -42,7 +43,7 @@ class Delivery:
         Raises
         ------
         HandlerBrokenError
-            When `POISON_RUN` records in a row could not be handled.
+            When `POISON_RUN` records of ours in a row could not be handled.
         """
         for attempt in range(1, ATTEMPTS + 1):
             error = await self._try(batch)
@@ -103,7 +104,7 @@ class Delivery:
                 await self._bisect(part)
 
     async def _set_aside(self, record: Record, error: Exception) -> None:
-        self._run += 1
+        self._run += record.header("schema") == record.topic
         if self._run >= POISON_RUN:
             raise HandlerBrokenError(
                 f"{self._run} records in a row could not be handled by {self._worker.name}, last "
