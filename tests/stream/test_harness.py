@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from tests.stream.stream_probe import MakeSettings, Running, read_sink
 from vitalgate.config import topics
+from vitalgate.config.kafka_client import schema_headers
 from vitalgate.config.settings import KafkaSettings, Settings
 from vitalgate.stream.producer import configuration
 
@@ -22,7 +23,7 @@ def send(kafka: KafkaSettings, topic: topics.Topic, numbers: range, rate: float 
     """Numbered records, keyed so that they spread over the partitions."""
     producer = Producer({"bootstrap.servers": kafka.bootstrap, "partitioner": "murmur2_random", "linger.ms": 2})
     for n in numbers:
-        producer.produce(topics.full(topic, kafka), str(n), f"key-{n % 40}")
+        producer.produce(topics.full(topic, kafka), str(n), f"key-{n % 40}", headers=schema_headers(topic))
         if rate:
             producer.poll(0)
             time.sleep(1 / rate)
@@ -120,7 +121,7 @@ def test_kill_9_again_and_again_loses_nothing(make_settings: MakeSettings, tmp_p
     sender = threading.Thread(target=send, args=(settings.kafka, topics.RAW, range(3500), 500))
     sender.start()
     kills = 0
-    while sender.is_alive():
+    while sender.is_alive() or kills < 3:
         with Running(settings, tmp_path, transient_every=7) as worker:
             before = len(values(tmp_path))
             wait_for(lambda: len(values(tmp_path)) > before or not sender.is_alive())  # noqa: B023 - used here only
