@@ -33,7 +33,7 @@ demo: setup ## the whole path on this machine in half a minute
 JOBS ?= 3
 
 test: setup ## all tests, on the real parts (JOBS=1: one after the other)
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # All checks run, so that one run shows all there is to mend.
 check: setup ## lint, types, import rules, schemas, lock, known vulnerabilities

@@ -30,6 +30,20 @@ settings.register_profile("ci", settings.get_profile("desk"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
 
+#: Files of these rooms take long: begun first, no process is left alone with one at the end.
+LONG = ("torture", "end_to_end", "simulators", "stream", "alerts", "gateway", "brokers", "api")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; within a file the order stays."""
+
+    def turn(item: pytest.Item) -> int:
+        room = item.path.relative_to(REPOSITORY / "tests").parts[0]
+        return LONG.index(room) if room in LONG else len(LONG)
+
+    items.sort(key=turn)
+
+
 class Stacks:
     """The stacks of one test session, by what they run."""
 
