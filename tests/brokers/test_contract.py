@@ -388,7 +388,7 @@ def test_refusals_are_counted_and_the_queue_is_measured(broker: Broker, caplog: 
         broker.connect(device).publish(readings("another"), wait_s=1.0)
         until(lambda: metrics.BROKER_DENIED._value.get() >= before + 2, 10, "two refusals")
         until(lambda: metrics.BROKER_QUEUE_RATIO._value.get() > 0.5, 30, "half of the bound")
-        until(lambda: "the broker's queue is half full" in caplog.text, 5)
+        until(lambda: "the broker's queue is half full" in caplog.text, 30)
     finally:
         observer.stop()
 
