@@ -6,6 +6,7 @@ it from the whole stack when that runs already. Each is started at its first use
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -73,6 +74,16 @@ class Stacks:
             stack.stop(remove=not keep)
         if not keep:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """A test that starts a process's logging in this process leaves the root logger as it found it."""
+    root = logging.getLogger()
+    level, handlers = root.level, [*root.handlers]
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session")

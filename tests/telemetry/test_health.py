@@ -61,4 +61,3 @@ def test_logs_are_one_json_object_a_line(capsys: pytest.CaptureFixture[str]) -> 
     assert first["process"] == "intake"
     assert (first["event"], first["trace"], first["records"]) == ("batch taken", "ab", 3)
     assert "boom" in second["exception"]
-    logging.getLogger().handlers.clear()
