@@ -31,6 +31,8 @@ from vitalgate.telemetry import metrics
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 _POLL_S = 1.0
+#: Wake-ups come with each batch that is stored, dozens a second: what came so long is told in one round.
+_GAP_S = 0.03
 _RETRY_S = 0.5
 _SESSIONS_EVERY_S = 2.0
 _BATCH = 500
@@ -129,6 +131,7 @@ class Hub:
         self._wake = asyncio.Event()
         self._stopping = False
         self._checked = 0.0
+        self._looked = 0.0
         self.bell = Bell()
         #: Called at each wake-up by the database, in the event loop.
         self.on_wake: Callable[[], None] = lambda: None
@@ -175,24 +178,34 @@ class Hub:
 
     async def _round(self) -> None:
         if not self._known.is_set():
-            await self._call(records_changes.number, self._database)
-            self._taken = self._given = await self._call(records_changes.newest, self._database)
+            self._taken = self._given = await self._newest()
             self._known.set()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), _POLL_S)
+        await asyncio.sleep(_GAP_S)
         self._wake.clear()
         if not self._subscribers:
             # Nobody listens here: who joins begins at the newest position or reads what lies before by itself.
-            await self._call(records_changes.number, self._database)
-            newest = await self._call(records_changes.newest, self._database)
+            if time.monotonic() - self._looked < _POLL_S:
+                return
+            self._looked = time.monotonic()
+            newest = await self._newest()
             if not self._subscribers:
                 self._taken = self._given = max(self._taken, newest)
                 return
         await self._call(records_changes.number, self._database)
-        while changes := await self._call(records_changes.read, self._database, self._taken, _BATCH):
-            await self._give(changes)
+        while True:
+            changes = await self._call(records_changes.read, self._database, self._taken, _BATCH)
+            if changes:
+                await self._give(changes)
+            if len(changes) < _BATCH:
+                break
         if time.monotonic() - self._checked > _SESSIONS_EVERY_S:
             await self._end_closed(list(self._subscribers))
+
+    async def _newest(self) -> int:
+        await self._call(records_changes.number, self._database)
+        return await self._call(records_changes.newest, self._database)
 
     async def _give(self, changes: Sequence[Change]) -> None:
         there = list(self._subscribers)
@@ -249,7 +262,11 @@ class Hub:
             When the session ended, the process stops, or the subscriber is too slow.
         """
         await self._known.wait()
-        if after is not None:
+        newest = self._taken
+        if after is None:
+            if not self._subscribers:  # and so nobody has looked lately
+                newest = await self._newest()
+        else:
             oldest = await self._call(records_changes.oldest, self._database)
             newest = await self._call(records_changes.newest, self._database)
             if after < oldest - 1 or after > newest:
@@ -257,8 +274,9 @@ class Hub:
         queue: asyncio.Queue[Change] = asyncio.Queue(self._settings.api.live_queue)
         if self._stopping:
             raise Ended("stopping")
-        subscriber = _Subscriber(actor, wanted, queue, self._taken)
+        subscriber = _Subscriber(actor, wanted, queue, self._taken if after is not None else max(self._taken, newest))
         self._subscribers.add(subscriber)
+        self._wake.set()
         try:
             cursor = subscriber.start if after is None else after
             yield cursor

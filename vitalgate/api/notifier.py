@@ -35,6 +35,9 @@ CHANNEL = "notifications"
 """NOTIFY channel; the payload is schema:user."""
 _SERVICE = "service:notifier"
 _PAUSE_S = 1.0
+#: Changes come with each batch of readings that is stored, dozens a second: those of so long are worked off at once.
+_GAP_S = 0.2
+_BATCH = 1000
 _AT_ONCE = 20
 _TIDY_EVERY_S = 3600.0
 _TIMEOUT_S = 10.0
@@ -132,6 +135,7 @@ class Notifier:
                 pass
             while self.post() and not self._stop.is_set():
                 pass
+            self._stop.wait(_GAP_S)
             self._wake.wait(_PAUSE_S)
             self._wake.clear()
 
@@ -153,7 +157,7 @@ class Notifier:
             row = tx.connection.execute("SELECT position FROM notified").fetchone()
         assert row is not None
         position = int(row[0])
-        changes = records_changes.read(self._database, position, 200)
+        changes = records_changes.read(self._database, position, _BATCH)
         if not changes:
             return 0
         worth = [change for change in changes if (change.record, change.verb) in KINDS and change.patient]
