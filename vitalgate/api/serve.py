@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from vitalgate.config.settings import Settings
 from vitalgate.telemetry.health import Health, serve_health
 from vitalgate.telemetry.logs import start_logging
+from vitalgate.telemetry.out_of_memory import end_when_out_of_memory
 
 log = logging.getLogger(__name__)
 #: Seconds that running requests have to finish after SIGTERM.
@@ -72,6 +73,7 @@ def listen(host: str, port: int) -> socket.socket:
 def run(settings: Settings, health: Health, app: ASGIApp, stopping: Callable[[], None]) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit status."""
     start_logging("api", settings.log)
+    end_when_out_of_memory()
     for noisy in ("uvicorn.error", "uvicorn.access", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     listener = listen(settings.api.host, settings.api.port)

@@ -11,6 +11,7 @@ from typing import Protocol
 from vitalgate.config.settings import Settings
 from vitalgate.telemetry.health import Health, serve_health
 from vitalgate.telemetry.logs import start_logging
+from vitalgate.telemetry.out_of_memory import end_when_out_of_memory
 
 log = logging.getLogger(__name__)
 #: The work cannot go on in this process; a supervisor starts it again (sysexits: EX_TEMPFAIL).
@@ -30,6 +31,7 @@ class Daemon(Protocol):
 def run_daemon(name: str, settings: Settings, make: Callable[[Health], Daemon]) -> int:
     """Run one daemon until SIGTERM or SIGINT; returns the exit status."""
     start_logging(name, settings.log)
+    end_when_out_of_memory()
     health = Health()
     daemon = make(health)
     server = serve_health(health, settings.health)

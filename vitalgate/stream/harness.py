@@ -37,6 +37,7 @@ from vitalgate.stream.worker import Context, Record, Worker
 from vitalgate.telemetry import metrics
 from vitalgate.telemetry.health import Health, serve_health
 from vitalgate.telemetry.logs import start_logging
+from vitalgate.telemetry.out_of_memory import end_when_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ def run(worker: Worker, settings: Settings, slot: str | None = None) -> NoReturn
     """Run until SIGTERM or SIGINT (exit status 0) or until something unexpected happens (3)."""
     slot = settings.worker.slot if slot is None else slot
     start_logging(f"{worker.name}-{slot}", settings.log)
+    end_when_out_of_memory()
     # Faust tells of each of its parts, and complains when a commit waits for a large batch.
     for noisy, level in (("vitalgate.stream.faust_app", logging.WARNING), ("mode.timers", logging.ERROR)):
         logging.getLogger(noisy).setLevel(level)
