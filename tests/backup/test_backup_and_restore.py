@@ -1,4 +1,4 @@
-"""A backup put into an empty database, beside the Kafka it was taken with: the ledger balances."""
+"""A backup put into an empty database, beside the Kafka it was taken with and a new one: the ledger balances."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ import pytest
 from click.testing import CliRunner
 
 from vitalgate.cli import cli
+from vitalgate.config import topics
 from vitalgate.local import control
 from vitalgate.local.errors import PartError
 from vitalgate.local.stack import Stack
+from vitalgate.local.topics import create_topics
 from vitalgate.testing.deployment import CommandFailed, Deployment
 from vitalgate.testing.device import TestedDevice
 
@@ -40,8 +43,8 @@ class Bed:
 
     def stop_own(self) -> None:
         """Stop our processes; Kafka, the database and the broker stay."""
-        for name in reversed(OWN):
-            control.stop_process(self.stack.data, name)
+        with ThreadPoolExecutor(len(OWN)) as pool:
+            list(pool.map(lambda name: control.stop_process(self.stack.data, name), OWN))
 
     def start_own(self) -> None:
         for name in OWN:
@@ -56,6 +59,20 @@ class Bed:
         with psycopg.connect(dsn, dbname="postgres", autocommit=True) as connection:
             connection.execute("DROP DATABASE vitalgate WITH (FORCE)")
             connection.execute("CREATE DATABASE vitalgate")
+
+    def lose_kafka(self) -> None:
+        """All topics and groups gone, as on a new node."""
+        from kafka.admin import KafkaAdminClient
+
+        kafka = self.system.settings.kafka
+        admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+        try:
+            there = [name for name in admin.list_topics() if not name.startswith("__")]
+            admin.delete_topics(there)
+            until(lambda: not [name for name in admin.list_topics() if not name.startswith("__")], "topics go")
+        finally:
+            admin.close()
+        until(lambda: len(create_topics(kafka)) in (0, len(topics.ALL)), "topics come")
 
     def send(self, device: TestedDevice, count: int) -> None:
         for _ in range(count):
@@ -119,7 +136,7 @@ def bed() -> Iterator[Bed]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_nothing_is_lost_with_the_database_while_kafka_has_all(bed: Bed, tmp_path: Path) -> None:
+def test_nothing_is_lost_with_the_database_and_all_goes_on_with_a_new_kafka(bed: Bed, tmp_path: Path) -> None:
     system = bed.system
     oximeter = TestedDevice.register(system, "pulse-oximeter", None, tmp_path)
     bed.send(oximeter, 40)
@@ -165,5 +182,72 @@ def test_nothing_is_lost_with_the_database_while_kafka_has_all(bed: Bed, tmp_pat
     devices = {row["device_id"]: row["patient_id"] for row in system.query("SELECT * FROM devices")}
     assert devices[later.device_id] == later.patient
 
+    # --- both are lost: what the second backup has goes on in a new Kafka
+    unnumbered(bed, later, 36.0)
+    bed.settled(73)
+    second = tmp_path / "second"
+    bed.command("backup", str(second), "--with-keys", "--json")
+    kept = bed.ledger()
+    high_water = marks(bed)
+    bed.send(oximeter, 3)  # these are lost: the devices hold receipts for them
+    bed.settled(76)
+    bed.audit_holds()
+    bed.command("audit", "anchor", system.settings.audit.anchor_file, "--json")  # knows of links that the backup lacks
+    bed.stop_own()
+    bed.lose_kafka()
+    bed.lose_database()
+    done = bed.command("restore", str(second), "--new-kafka", "--json")
+    assert done["kafka"] == "new" and done["links"] > 0
+    assert done["anchors_moved"]
+    bed.start_own()
+    after = bed.settled(73)
+    assert after["balanced"] and after["received"] == kept["received"]
+    bed.send(oximeter, 6)
+    unnumbered(bed, later, 36.5)  # the same measurement again, without a number: later than the first, so it stands
+    after = bed.settled(80)
+    assert after["balanced"] and after["lost"] == 0 and after["faults"] == []
+    assert all(mark > high_water[partition] for partition, mark in marks(bed).items() if mark != high_water[partition])
+    found = [row for row in later.readings(2) if row["value"] in (36.0, 36.5)]
+    assert [(row["value"], row["version"]) for row in found] == [(36.0, 1), (36.5, 2)]
+    current = system.query(
+        "SELECT value FROM readings_current WHERE device_id = %(device)s AND value < 37", {"device": later.device_id}
+    )
+    assert [row["value"] for row in current] == [36.5]
+    bed.audit_holds()
+
+    # --- the Kafka alone is lost: the database has all, the backup is older than it
+    bed.stop_own()
+    bed.lose_kafka()
+    done = bed.command("restore", str(second), "--keep-database", "--new-kafka", "--json")
+    assert done["numbered"] >= 2
+    bed.start_own()
+    bed.send(oximeter, 4)  # receipts come: what was kept since the backup is known
+    after = bed.settled(84)
+    assert after["balanced"] and after["lost"] == 0
+    assert [gap["missing"] for gap in after["gaps"]] == [[[71, 73]]], "the three that were lost are told, nothing else"
+    bed.audit_holds()
     later.client.close()
     oximeter.client.close()
+
+
+def unnumbered(bed: Bed, device: TestedDevice, value: float) -> None:
+    """A message without epoch and number: its order is that of its raw record."""
+    import paho.mqtt.publish as publish
+
+    at = (START + timedelta(minutes=1)).isoformat()
+    body = json.dumps({"readings": [{"metric": "temperature", "value": value, "unit": "Cel", "time": at}]})
+    publish.single(
+        topics.device_topic(device.device_id, "readings"), body, qos=1, hostname=bed.system.host,
+        port=bed.system.port, client_id=f"{device.device_id}-plain",
+        auth={"username": device.device_id, "password": device.password},
+    )  # fmt: skip
+    until(lambda: [row for row in device.readings() if row["value"] == value], f"{value} is stored", 30)
+
+
+def marks(bed: Bed) -> dict[int, int]:
+    with psycopg.connect(bed.system.settings.database.dsn) as connection:
+        return dict(
+            connection.execute(
+                "SELECT partition, max(last_offset) FROM vitalgate_data.ledger GROUP BY partition"
+            ).fetchall()
+        )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option(
     "--new-kafka", is_flag=True,
-    help="Go on beside a new, empty Kafka. Not proved end to end yet: try it on a copy first.",
+    help="Go on beside a new, empty Kafka: what came after the backup is lost, but for what devices still hold.",
 )  # fmt: skip
 @json_option
 def command(directory: Path, check: bool, replace: bool, keep_database: bool, new_kafka: bool, as_json: bool) -> None:
