@@ -95,8 +95,8 @@ def put_back(
     say(f"Kafka is {'the one of the backup' if case == 'same' else 'a new one'}")
     if case == "new" and not new_kafka:
         raise BackupError(
-            "this Kafka is not the one of the backup, and empty: bring the old one back, or give --new-kafka when it is "
-            "lost, and what came after the backup with it (docs/backup.md)"
+            "this Kafka is not the one of the backup, and empty: bring the old one back, or give --new-kafka when it "
+            "is lost, and what came after the backup with it (docs/backup.md)"
         )
     if keep_database and (case == "same" or not dump.facts(settings.database).items):
         raise BackupError(
