@@ -13,16 +13,19 @@ import httpx
 import psycopg
 import pytest
 import uvicorn
+from argon2 import PasswordHasher
 from psycopg import sql
 from starlette.types import ASGIApp
 
 from tests.api.people import Person, log_in, populate
 from tests.storage.records_cast import KEYS
 from vitalgate.api.app import make_app, make_services
+from vitalgate.api.hub import Hub
 from vitalgate.api.serve import Server, configuration, listen
 from vitalgate.api.services import Services
 from vitalgate.config.settings import Settings
 from vitalgate.pki.keyring import KeyRing
+from vitalgate.storage import records_passwords as passwords
 from vitalgate.storage.migrate import migrate
 
 
@@ -30,6 +33,18 @@ from vitalgate.storage.migrate import migrate
 def dsn(request: pytest.FixtureRequest) -> str:
     """Owner's connection string; TEST_POSTGRES_DSN names a server that already runs."""
     return os.environ.get("TEST_POSTGRES_DSN") or str(request.getfixturevalue("postgres_dsn"))
+
+
+@pytest.fixture(scope="package", autouse=True)
+def quick_passwords() -> Iterator[None]:
+    """Passwords are hashed with the least cost there is: log-in is tried here, not how long argon2id takes."""
+    passwords._hasher.cache_clear()
+    passwords._nobody.cache_clear()
+    least = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_hasher", lambda cost: least)
+        yield
+    passwords._nobody.cache_clear()
 
 
 @pytest.fixture(scope="session")
@@ -69,6 +84,7 @@ class Api:
     url: str
     services: Services
     people: dict[str, Person]
+    hub: Hub
 
     def client(self, name: str = "", **options: object) -> httpx.Client:
         """A client, logged in as somebody."""
@@ -109,7 +125,7 @@ def api(api_settings: Settings, ring: KeyRing) -> Iterator[Api]:
         with httpx.Client(base_url=url, timeout=30) as client:
             for person in people.values():
                 log_in(client, person)
-        yield Api(url, services, people)
+        yield Api(url, services, people, app.state.hub)
 
 
 @pytest.fixture

@@ -148,6 +148,14 @@ def test_guessing_locks_an_account_out_for_a_while(api: Api) -> None:
         # Who is logged in stays so.
         with api.client("dora") as dora:
             assert dora.get("/v1/auth/me").status_code == 200
+            assert dora.post(f"/v1/users/{person.user}/enable").status_code in (403, 404)
+        with api.client("ada") as ada:
+            assert ada.post(f"/v1/users/{person.user}/enable").status_code == 204
+            log = ada.get("/v1/audit-log", params={"action": "user.enable", "limit": 1, "sort": "-createdAt"}).json()
+            assert log["data"][0]["entityId"] == person.user and log["data"][0]["payload"]["lifted"] is True
+            again = ada.post(f"/v1/users/{person.user}/enable")
+            assert again.status_code == 409 and "not locked" in again.json()["detail"]
+        assert client.post("/v1/auth/log-in", json={"email": person.email, "password": PASSWORD}).status_code == 200
 
 
 def test_a_forgotten_password_is_set_anew_by_letter(api: Api, letters: _Letters) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,13 +24,15 @@ from vitalgate.api import (
     live_routes,
     notification_routes,
     openapi,
+    orphans,
+    plan_limits,
     problems,
     readings_routes,
     records_routes,
     sign_on_routes,
 )
 from vitalgate.api.edge import Edge
-from vitalgate.api.file_store import FileStore, open_store
+from vitalgate.api.file_store import FileStore, StoreAway, open_store
 from vitalgate.api.graphql_gate import GraphQLGate
 from vitalgate.api.hub import Hub
 from vitalgate.api.notifier import Notifier
@@ -38,7 +41,10 @@ from vitalgate.api.services import Services, limiters
 from vitalgate.config.settings import Settings
 from vitalgate.pki import keyring
 from vitalgate.pki.keyring import KeyRing
+from vitalgate.storage.errors import StorageError
 from vitalgate.storage.records_database import RecordsDatabase
+
+log = logging.getLogger(__name__)
 
 #: Requests worked on at once; more wait their turn.
 _THREADS = 40
@@ -50,25 +56,50 @@ def make_services(settings: Settings, ring: KeyRing | None = None) -> Services:
 
     Raises
     ------
-    SettingsError, BadKeyRing
-        When a file store or a key ring cannot be used.
+    SettingsError, BadKeyRing, RuleError
+        When a file store, a key ring or the alert rules cannot be used.
     """
     api = settings.api
     ring = ring or keyring.read(settings.security.keys_file)
-    if not api.files:
-        folder = str(Path(settings.stack.data) / "files")
-        settings = settings.model_copy(update={"api": api.model_copy(update={"files": folder})})
+    settings = _with_files(settings)
     users, anonymous = limiters(settings)
     return Services(
         settings=settings,
-        database=RecordsDatabase(settings.database, ring, most=api.connections),
+        database=RecordsDatabase(
+            settings.database, ring, most=api.connections, further=plan_limits.checks(settings.alerting.rules)
+        ),
         ring=ring,
-        files=FileStore(open_store(settings.api), ring, api.upload_max_mb * 1024 * 1024),
+        files=open_files(settings, ring),
         users=users,
         anonymous=anonymous,
         base_url=(api.public_url or f"http://{api.host}:{api.port}").rstrip("/"),
         later=ThreadPoolExecutor(1, thread_name_prefix="letters"),
     )
+
+
+def open_files(settings: Settings, ring: KeyRing) -> FileStore:
+    """Where uploaded files lie. Raises SettingsError when it cannot be used."""
+    api = _with_files(settings).api
+    return FileStore(open_store(api), ring, api.upload_max_mb * 1024 * 1024)
+
+
+def _with_files(settings: Settings) -> Settings:
+    if settings.api.files:
+        return settings
+    folder = str(Path(settings.stack.data) / "files")
+    return settings.model_copy(update={"api": settings.api.model_copy(update={"files": folder})})
+
+
+async def _tidy_files(services: Services) -> None:
+    """Now and then, as long as the process lives; nothing waits for it."""
+    while True:
+        await asyncio.sleep(orphans.EVERY_S)
+        try:
+            removed = await orphans.tidy(services.database, services.files)
+        except (StorageError, StoreAway) as error:
+            log.warning("files are tidied later", extra={"detail": str(error)})
+        else:
+            log.info("files", extra={"unnamed": removed.unnamed, "strays": removed.strays, "bytes": removed.size})
 
 
 def make_app(services: Services, *, playground: str = "") -> FastAPI:
@@ -87,6 +118,7 @@ def make_app(services: Services, *, playground: str = "") -> FastAPI:
         services.database.open()
         hub = app.state.hub = Hub(services.database, services.settings)
         working = asyncio.create_task(hub.run())
+        tidying = asyncio.create_task(_tidy_files(services))
         teller = app.state.notifier = Notifier(services.database, services.settings)
         hub.on_wake = teller.wake
         teller.start()
@@ -94,9 +126,10 @@ def make_app(services: Services, *, playground: str = "") -> FastAPI:
             yield
         finally:
             hub.stop()
-            working.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await working
+            for task in (working, tidying):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
             await asyncio.to_thread(teller.stop)
             services.later.shutdown(wait=False, cancel_futures=True)
             services.database.close()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Annotated, Any, TypeVar
 
 import orjson
 from fastapi import Depends, Request
@@ -15,9 +15,12 @@ from starlette.requests import HTTPConnection
 from vitalgate.api.edge import HEADERS
 from vitalgate.api.problems import Problem, bad
 from vitalgate.api.services import Services
+from vitalgate.records.errors import NotLoggedIn
 from vitalgate.records.permissions import Role
-from vitalgate.storage.records_database import Actor, Transaction
-from vitalgate.storage.records_login import Identity, authenticate
+from vitalgate.storage.records_database import Actor, Proof, Transaction
+from vitalgate.storage.records_login import Identity, authenticate, token_hash
+
+T = TypeVar("T")
 
 ROLE_HEADER = "x-role"
 _BEARER = HTTPBearer(auto_error=False, description="An access token of `POST /v1/auth/log-in`.", bearerFormat="opaque")
@@ -47,12 +50,13 @@ class Entry:
 
     def __init__(self, services: Services, token: str, role: str, place: str, via: str, out: dict[str, str]) -> None:
         self.services = services
-        self._token = token
         self._role = role
         self._place = place
         self._via = via
         self._out = out
+        self._mark = token_hash(token) if token else b""
         self._identity: Identity | None = None
+        self._counted = False
 
     @property
     def place(self) -> str:
@@ -68,23 +72,33 @@ class Entry:
             401 without a token or with one that is over, 429 above the rate limit.
         """
         if self._identity is None:
-            if not self._token:
+            if not self._mark:
                 raise _who("Log in first: send `Authorization: Bearer TOKEN`.")
             try:
-                self._identity = authenticate(self.services.database, self._token)
+                self._identity = authenticate(self.services.database, self._mark)
             except Exception:
+                self.services.tokens.drop(self._mark)
                 self.limit_anonymous()  # guessing tokens is paid for by the address
                 raise
-            verdict = self.services.users.take(self._identity.user_id, time.monotonic())
-            self._out["ratelimit-limit"] = str(self.services.users.burst)
-            self._out["ratelimit-remaining"] = str(verdict.remaining)
-            if not verdict.allowed:
-                raise _too_many(verdict.retry_after_s)
+            self.services.tokens.put(self._mark, self._identity)
+            self._count(self._identity)
         return self._identity
+
+    def _count(self, identity: Identity) -> None:
+        """Count the request against the user's limit, once."""
+        if self._counted:
+            return
+        verdict = self.services.users.take(identity.user_id, time.monotonic())
+        self._counted = True
+        self._out["ratelimit-limit"] = str(self.services.users.burst)
+        self._out["ratelimit-remaining"] = str(verdict.remaining)
+        if not verdict.allowed:
+            raise _too_many(verdict.retry_after_s)
 
     def forget(self) -> None:
         """Ask the database anew who this is: for what goes on longer than a request."""
         self._identity = None
+        self._counted = False
 
     def limit_anonymous(self, cost: float = 1.0) -> None:
         """Count a request against the caller's address.
@@ -100,14 +114,57 @@ class Entry:
 
     def actor(self) -> Actor:
         """The user in the role that was asked for; blocking. Raises Problem 403 for a role that the user has not."""
-        identity = self.identity()
-        return Actor(identity.user_id, choose_role(identity, self._role), identity.session_id, self._place, self._via)
+        return self._as_actor(self.identity())
 
     @contextmanager
     def acting(self) -> Iterator[Transaction]:
         """One transaction in the caller's name; blocking."""
-        with self.services.database.acting(self.actor()) as transaction:
+        with ExitStack() as stack:
+            try:
+                transaction = stack.enter_context(self.services.database.acting(*self._presumed()))
+            except NotLoggedIn:
+                self.forget_presumed()
+                transaction = stack.enter_context(self.services.database.acting(*self._presumed()))
             yield transaction
+
+    def read(self, work: Callable[[Transaction], T]) -> T:
+        """What `work` reads in one transaction in the caller's name; blocking.
+
+        All is sent to the database at once, so `work` may be done a second time when what was known of the
+        caller is not so any more.
+        """
+        try:
+            with self.services.database.reading(*self._presumed()) as transaction:
+                return work(transaction)
+        except NotLoggedIn:
+            self.forget_presumed()
+        with self.services.database.reading(*self._presumed()) as transaction:
+            return work(transaction)
+
+    def forget_presumed(self) -> None:
+        """What was known of the token does not hold: ask."""
+        self._identity = None
+        self.services.tokens.drop(self._mark)
+
+    def _presumed(self) -> tuple[Actor, Proof]:
+        """Who it is by what is known of the token, to be proven by the transaction."""
+        if self._identity is None and self._mark:
+            known = self.services.tokens.get(self._mark)
+            if known is not None:
+                try:
+                    actor = self._as_actor(known)
+                except Problem:  # a role may have been given since
+                    return self._presumed_anew()
+                self._count(known)
+                return actor, Proof(self._mark, known.roles)
+        return self._presumed_anew()
+
+    def _presumed_anew(self) -> tuple[Actor, Proof]:
+        identity = self.identity()
+        return self._as_actor(identity), Proof(self._mark, identity.roles)
+
+    def _as_actor(self, identity: Identity) -> Actor:
+        return Actor(identity.user_id, choose_role(identity, self._role), identity.session_id, self._place, self._via)
 
 
 def actor_of(transaction: Transaction) -> Actor:

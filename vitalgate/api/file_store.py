@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -21,6 +23,8 @@ from vitalgate.pki import sealing
 from vitalgate.pki.keyring import KeyRing
 
 KEY_BYTES: Final = 32
+#: What we call objects; whatever else lies there is not ours.
+_ID: Final = re.compile(r"[0-9a-f]{32}")
 #: Chunks read at once for a download: half a megabyte.
 _AT_ONCE = 8
 
@@ -183,6 +187,26 @@ class FileStore:
             return
         except (BaseError, OSError) as error:
             raise StoreAway(f"a file cannot be deleted from the store: {type(error).__name__}") from error
+
+    async def older_than(self, moment: datetime) -> AsyncIterator[list[tuple[str, int]]]:
+        """Objects that were written before a moment, in batches: (file id, bytes as stored).
+
+        Raises
+        ------
+        StoreAway
+            When the store does not answer.
+        """
+        try:
+            async for batch in obstore.list(self._store):
+                found = [
+                    (meta["path"].rsplit("/", 1)[-1], int(meta["size"]))
+                    for meta in batch
+                    if meta["last_modified"] < moment and _ID.fullmatch(meta["path"].rsplit("/", 1)[-1])
+                ]
+                if found:
+                    yield found
+        except (BaseError, OSError) as error:
+            raise StoreAway(f"the file store cannot be listed: {type(error).__name__}") from error
 
     def rewrap(self, sealed_key: bytes) -> bytes:
         """The key of a file under the ring's current key; the file itself is not touched."""

@@ -52,9 +52,8 @@ def router() -> APIRouter:
     @made.get("/readings/latest", operation_id="latest_readings")
     def latest(patient: str, caller: Caller) -> Response:
         """The latest value of each metric."""
-        with caller.acting() as tx:
-            found = records_readings.latest(tx, _clean(patient))
-        return reply({"data": found})
+        patient = _clean(patient)
+        return reply({"data": caller.read(lambda tx: records_readings.latest(tx, patient))})
 
     @made.get("/readings", operation_id="readings")
     def readings(
@@ -63,9 +62,8 @@ def router() -> APIRouter:
     ) -> Response:  # fmt: skip
         """Current values of one metric, in order of time."""
         begin, end = stretch(start, stop, SERIES_LONGEST, "Ask for aggregates, or part by part.")
-        with caller.acting() as tx:
-            found = records_readings.series(tx, _clean(patient), metric, begin, end, limit, after)
-        return reply(found)
+        patient = _clean(patient)
+        return reply(caller.read(lambda tx: records_readings.series(tx, patient, metric, begin, end, limit, after)))
 
     @made.get("/readings/aggregates", operation_id="aggregates", responses=_FORMS_AND_ERRORS)
     def aggregates(
@@ -75,8 +73,8 @@ def router() -> APIRouter:
         """Count, mean, least and greatest value of each minute, hour, or day of the patient's own time zone."""
         begin, end = stretch(start, stop, LONGEST[width], "Ask for wider ones, or part by part.")
         kind = encodings.choose(request.headers.get("accept"), form)
-        with caller.acting() as tx:
-            found = records_readings.aggregates(tx, _clean(patient), metric, width, begin, end)
+        patient = _clean(patient)
+        found = caller.read(lambda tx: records_readings.aggregates(tx, patient, metric, width, begin, end))
         if kind == encodings.ARROW:
             names = list(found[0]) if found else ["time", "n", "mean", "low", "high"]
             columns = {name: [row[name] for row in found] for name in names}
@@ -87,15 +85,15 @@ def router() -> APIRouter:
     def beats(patient: str, caller: Caller, start: From, stop: To) -> Response:
         """Heart beats: time, kind, RR interval."""
         begin, end = stretch(start, stop, timedelta(days=1), "Ask part by part.")
-        with caller.acting() as tx:
-            return reply({"data": records_readings.beats(tx, _clean(patient), begin, end)})
+        patient = _clean(patient)
+        return reply({"data": caller.read(lambda tx: records_readings.beats(tx, patient, begin, end))})
 
     @made.get("/features", operation_id="features")
     def features(patient: str, caller: Caller, start: From, stop: To, name: MaybeName = "") -> Response:
         """Heart rate, heart-rate variability and rhythm events."""
         begin, end = stretch(start, stop, timedelta(days=8), "Ask part by part.")
-        with caller.acting() as tx:
-            return reply({"data": records_readings.features(tx, _clean(patient), begin, end, name)})
+        patient = _clean(patient)
+        return reply({"data": caller.read(lambda tx: records_readings.features(tx, patient, begin, end, name))})
 
     @made.get("/waveforms", operation_id="waveforms", responses=_FORMS_AND_ERRORS)
     def waveforms(
@@ -114,8 +112,7 @@ def router() -> APIRouter:
                 )  # fmt: skip
             return _drawn(lines, begin, (end - begin) / pixels, kind, {"patient": patient, "channel": channel})
         begin, end = stretch(start, stop, RAW_LONGEST, "Give pixels to have a longer time downsampled.")
-        with caller.acting() as tx:
-            found = records_readings.waveform(tx, patient, channel, begin, end, device or None)
+        found = caller.read(lambda tx: records_readings.waveform(tx, patient, channel, begin, end, device or None))
         return _whole(found, kind, {"patient": patient, "channel": channel})
 
     return made

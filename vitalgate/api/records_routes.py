@@ -38,8 +38,7 @@ def _id_path(kind: RecordType) -> str:
 def _reading(made: APIRouter, kind: RecordType) -> None:
     def list_them(request: Request, caller: Caller) -> Response:
         asked, only = question(kind, request.query_params)
-        with caller.acting() as tx:
-            page = records_read.find(tx, kind, asked)
+        page = caller.read(lambda tx: records_read.find(tx, kind, asked))
         body = {"data": [record.document(only=only) for record in page.records], "next": page.next}
         headers = {}
         if page.next:
@@ -49,15 +48,13 @@ def _reading(made: APIRouter, kind: RecordType) -> None:
 
     def read_one(id: str, request: Request, caller: Caller) -> Response:
         _, only = question(kind, request.query_params)
-        with caller.acting() as tx:
-            record = records_read.get(tx, kind, id)
+        record = caller.read(lambda tx: records_read.get(tx, kind, id))
         if unchanged(request, record):
             return not_modified(record)
         return record_reply(record, only=only)
 
     def read_versions(id: str, caller: Caller) -> Response:
-        with caller.acting() as tx:
-            found = records_read.versions(tx, kind, id)
+        found = caller.read(lambda tx: records_read.versions(tx, kind, id))
         return reply({"data": [record.document() for record in found]})
 
     _add(made, kind, "GET", "", list_them, openapi.list_operation(kind))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from vitalgate.api.file_store import FileStore
 from vitalgate.api.limits import Limiter
+from vitalgate.api.tokens import Tokens
 from vitalgate.config.settings import Settings
 from vitalgate.pki.keyring import KeyRing
 from vitalgate.storage.errors import StorageError
@@ -27,6 +28,8 @@ class Services:
         What nobody waits for: letters.
     clock
         Seconds since 1970, for links.
+    tokens
+        Whose the recent access tokens are.
     """
 
     settings: Settings
@@ -38,6 +41,7 @@ class Services:
     base_url: str
     later: ThreadPoolExecutor
     clock: Callable[[], float] = field(default=time.time)
+    tokens: Tokens = field(default_factory=Tokens)
 
     def reachable(self) -> str | None:
         """None while the database answers, else a sentence; for /readyz."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 #: Reading one's own sessions or account is not reading a patient's record.
 _UNSAID = frozenset({"session", "user", "audit_log"})
+_AUDIT = "SELECT audit(%s, %s, %s, %s, %s, %s)"
 
 
 def audit(
@@ -36,12 +37,23 @@ def audit(
     detail
         Counts and identities; never a value.
     """
-    row = tx.execute(
-        "SELECT audit(%s, %s, %s, %s, %s, %s)",
-        (action, entity_type, entity_id, patient, outcome, orjson.dumps(dict(detail or {})).decode()),
-    ).fetchone()
+    row = tx.execute(_AUDIT, _values(action, entity_type, entity_id, patient, outcome, detail)).fetchone()
     assert row is not None
     return str(row[0])
+
+
+def tell(
+    tx: Transaction, action: str, entity_type: str, entity_id: str, *, patient: str | None = None,
+    detail: Mapping[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """The same, when nobody asks for the id: in a transaction that only reads it goes with the end."""
+    tx.execute(_AUDIT, _values(action, entity_type, entity_id, patient, "success", detail))
+
+
+def _values(
+    action: str, kind: str, entity: str, patient: str | None, outcome: str, detail: Mapping[str, Any] | None
+) -> tuple[Any, ...]:
+    return (action, kind, entity, patient, outcome, orjson.dumps(dict(detail or {})).decode())
 
 
 def read(tx: Transaction, kind: RecordType, rows: Sequence[Record], *, versions: int = 0) -> None:
@@ -54,7 +66,7 @@ def read(tx: Transaction, kind: RecordType, rows: Sequence[Record], *, versions:
         detail: dict[str, Any] = {"count": count, "via": tx.actor.via}
         if versions:
             detail["versions"] = versions
-        audit(tx, f"{kind.name}.read", kind.name, one, patient=patient, detail=detail)
+        tell(tx, f"{kind.name}.read", kind.name, one, patient=patient, detail=detail)
 
 
 # --- to the chain ---------------------------------------------------------------------------------------------------

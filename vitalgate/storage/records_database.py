@@ -7,9 +7,9 @@ user, and gives both up with it. What may be seen and done is then up to the dat
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,12 +19,15 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from vitalgate.config.settings import DatabaseSettings
 from vitalgate.config.transport import conninfo
 from vitalgate.pki.keyring import KeyRing
-from vitalgate.records.errors import Conflict, Invalid, NotAllowed, NotFound, RecordError
+from vitalgate.records.errors import Conflict, Invalid, NotAllowed, NotFound, NotLoggedIn, RecordError
 from vitalgate.records.permissions import Role
+from vitalgate.records.record_type import Values
 from vitalgate.storage.connect import Connection, Names, names
 from vitalgate.storage.errors import StorageError, TransientDatabaseError, transient
 
 _SET = "SELECT set_config('vitalgate.' || name, value, true) FROM unnest(%s::text[], %s::text[]) AS given (name, value)"
+#: Proves the access token, and acts as the user from here to the end of the transaction.
+_ENTER = "SELECT enter(%s::bytea, %s::text[], %s, %s, %s, %s, %s)"
 #: What a constraint that is in the way means to a person, by a part of its name.
 _STANDS_AGAINST = {
     "appointments_provider_once": "the clinician has another appointment at that time",
@@ -46,6 +49,10 @@ _CANNOT_BE = {
 _REFERS = re.compile(r"(\w+)_fkey")
 
 
+Further = Callable[[str, Values, Values], None]
+"""A pre-condition from outside of the records: (verb, the record as it would become, what is given); raises Invalid."""
+
+
 @dataclass(frozen=True)
 class Actor:
     """Who acts, and in which role: one transaction, one role."""
@@ -57,6 +64,22 @@ class Actor:
     """Address that the request came from."""
     via: str = ""
     """rest, graphql, live, …."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What an actor was taken from, to be proven anew in the transaction: nothing is done by a session that has ended.
+
+    Attributes
+    ----------
+    mark
+        SHA-256 of the access token.
+    roles
+        All roles that the user is taken to have.
+    """
+
+    mark: bytes
+    roles: tuple[Role, ...]
 
 
 @dataclass(frozen=True)
@@ -79,6 +102,8 @@ class Transaction:
     names: Names
     who: str
     """As `changed_by` has it: a user's id, or service:NAME."""
+    further: Mapping[str, Further] = field(default_factory=dict)
+    """Further pre-conditions, by kind of record."""
 
     def execute(self, text: str, values: Any = None) -> psycopg.Cursor[tuple[Any, ...]]:
         """Run a statement."""
@@ -96,16 +121,20 @@ class RecordsDatabase:
         Connections at most; a transaction beyond that waits.
     team
         Alert team of patients who are registered by their profile.
+    further
+        Pre-conditions of changes that the records cannot know of, by kind of record: of an active plan's alert limits.
     """
 
     def __init__(
-        self, settings: DatabaseSettings, keys: KeyRing, *, most: int = 8, team: str = "care", application: str = "api"
-    ) -> None:
+        self, settings: DatabaseSettings, keys: KeyRing, *, most: int = 8, team: str = "care", application: str = "api",
+        further: Mapping[str, Further] | None = None,
+    ) -> None:  # fmt: skip
         if not settings.dsn:
             raise StorageError("database.dsn is empty: name a PostgreSQL (VITALGATE_DATABASE_DSN) or `vitalgate up`")
         self.names = names(settings)
         self.keys = keys
         self._team = team
+        self._further = further or {}
         where = self.names
         options = (
             f"-c search_path={where.records},{where.data},public -c timezone=UTC -c datestyle=ISO -c jit=off"
@@ -132,56 +161,93 @@ class RecordsDatabase:
         self.close()
 
     @contextmanager
-    def acting(self, actor: Actor) -> Iterator[Transaction]:
+    def acting(self, actor: Actor, proof: Proof | None = None) -> Iterator[Transaction]:
         """One transaction of a user, in one role. What is refused in it is an audit event, written after roll-back.
+
+        Parameters
+        ----------
+        proof
+            Proven at its beginning; None when the caller has just done so.
 
         Raises
         ------
         RecordError
-            For whatever the rules refuse.
+            For whatever the rules refuse; NotLoggedIn when the proof does not hold.
         TransientDatabaseError
             When the database is away.
         """
-        settings = {
-            "user": actor.user_id, "role": str(actor.role), "session": actor.session_id, "place": actor.place,
-            "who": f"user:{actor.user_id}", "verb": "", "team": self._team,
-        }  # fmt: skip
         try:
-            with self._transaction(settings, self.names.app_role) as connection:
+            with self._transaction(_ENTER, self._entering(actor, proof)) as connection:
+                yield Transaction(connection, actor, self.keys, self.names, actor.user_id, self._further)
+        except NotAllowed as error:
+            self._tell_refused(actor, error)
+            raise
+
+    @contextmanager
+    def reading(self, actor: Actor, proof: Proof | None = None) -> Iterator[Transaction]:
+        """A user's transaction that only reads (and is audited), with all that is asked sent at once.
+
+        A statement's result is there when it is fetched, and so are its errors, those of the beginning among them.
+        What nobody fetches (an audit event) goes with the end.
+
+        Raises
+        ------
+        RecordError, TransientDatabaseError
+            As `acting`; the first that fails of all that was sent.
+        """
+        try:
+            with self._connected() as connection, connection.pipeline():
+                # One transaction from here to the end of the pipeline: no statement of it commits.
+                connection.execute(_ENTER, self._entering(actor, proof))
                 yield Transaction(connection, actor, self.keys, self.names, actor.user_id)
         except NotAllowed as error:
-            self._tell_refused(settings, error)
+            self._tell_refused(actor, error)
             raise
 
     @contextmanager
     def service(self, name: str) -> Iterator[Transaction]:
         """One transaction of a trusted program or operator (service:NAME, user:NAME): sees all, by the same verbs."""
         settings = {"user": "", "role": "", "session": "", "place": "", "who": name, "verb": "", "team": self._team}
-        with self._transaction(settings, None) as connection:
-            yield Transaction(connection, None, self.keys, self.names, name)
+        with self._transaction(_SET, (list(settings), list(settings.values()))) as connection:
+            yield Transaction(connection, None, self.keys, self.names, name, self._further)
 
     @contextmanager
     def accounts(self, place: str = "") -> Iterator[Transaction]:
         """One transaction of the log-in: accounts and sessions, and no patient's record."""
         settings = {"user": "", "role": "", "session": "", "place": place, "who": "log-in", "verb": "", "team": ""}
-        with self._transaction(settings, self.names.auth_role) as connection:
+        text = f"{_SET}; SET LOCAL ROLE {self.names.auth_role}"
+        with self._transaction(text, (list(settings), list(settings.values()))) as connection:
             yield Transaction(connection, None, self.keys, self.names, "log-in")
 
+    def _entering(self, actor: Actor, proof: Proof | None) -> tuple[Any, ...]:
+        mark, roles = (None, []) if proof is None else (proof.mark, sorted(proof.roles))
+        return (mark, roles, actor.user_id, str(actor.role), actor.session_id, actor.place, self._team)
+
     @contextmanager
-    def _transaction(self, settings: dict[str, str], role: str | None) -> Iterator[Connection]:
+    def _connected(self) -> Iterator[Connection]:
         try:
-            with transient(), self._pool.connection() as connection, connection.transaction():
-                connection.execute(_SET, (list(settings), list(settings.values())))
-                if role is not None:
-                    connection.execute(f"SET LOCAL ROLE {role}".encode())
+            with transient(), self._pool.connection() as connection:
                 yield connection
         except PoolTimeout as error:
             raise TransientDatabaseError(f"no connection to the database: {error}") from error
         except psycopg.Error as error:
             raise refusal(error) from error
 
-    def _tell_refused(self, settings: dict[str, str], error: NotAllowed) -> None:
-        with self._transaction(settings, self.names.app_role) as connection:
+    @contextmanager
+    def _transaction(self, beginning: str, values: tuple[Any, ...]) -> Iterator[Connection]:
+        """A transaction whose beginning goes to the database with its BEGIN, as one message."""
+        with self._connected() as connection:
+            try:
+                psycopg.ClientCursor(connection).execute(f"BEGIN; {beginning}".encode(), values)
+                yield connection
+            except BaseException:
+                with suppress(psycopg.Error):  # a broken connection has nothing to roll back
+                    connection.rollback()
+                raise
+            connection.commit()
+
+    def _tell_refused(self, actor: Actor, error: NotAllowed) -> None:
+        with self._transaction(_ENTER, self._entering(actor, None)) as connection:
             connection.execute(
                 "SELECT audit(%s, %s, %s, %s, 'refused', '{}')",
                 (error.action or "records.refused", error.record or "record", error.entity or "", error.patient),
@@ -195,6 +261,8 @@ def refusal(error: psycopg.Error) -> Exception:
     constraint = error.diag.constraint_name or ""
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return NotAllowed(said)
+    if state == "VG401":
+        return NotLoggedIn("the access token is over; refresh it, or log in again")
     if state == "VG409":
         return Conflict(said)
     if state == "VG404":
@@ -221,4 +289,4 @@ def refusal(error: psycopg.Error) -> Exception:
     return error
 
 
-__all__ = ["Actor", "RecordError", "RecordsDatabase", "Transaction", "refusal"]
+__all__ = ["Actor", "Proof", "RecordError", "RecordsDatabase", "Transaction", "refusal"]

@@ -15,6 +15,7 @@ from vitalgate.records.session_rules import ACCESS, REFRESH, SESSION, Argon2, lo
 from vitalgate.storage import records_passwords as passwords
 from vitalgate.storage.records_account_rows import Account, audit_as, by_email, by_id, end_all, end_sessions, totp_of
 from vitalgate.storage.records_database import RecordsDatabase, Transaction
+from vitalgate.storage.records_passwords import token_hash
 from vitalgate.storage.records_secrets import (
     COST,
     ask_reset,
@@ -29,7 +30,7 @@ from vitalgate.storage.records_secrets import (
 __all__ = [
     "COST", "Identity", "LoggedIn", "ask_reset", "audit_as", "authenticate", "begin_second_factor", "change_password",
     "confirm_second_factor", "drop_second_factor", "end_all", "log_in", "log_in_with_issuer", "log_out",
-    "log_out_everywhere", "refresh", "reset_password", "set_password",
+    "log_out_everywhere", "refresh", "reset_password", "set_password", "token_hash",
 ]  # fmt: skip
 
 
@@ -197,8 +198,15 @@ def refresh(db: RecordsDatabase, refresh_token: str, *, place: str = "") -> Logg
     raise NotLoggedIn("the session is over; log in again")
 
 
-def authenticate(db: RecordsDatabase, access_token: str) -> Identity:
-    """Who shows this access token. Raises NotLoggedIn when it, its session or its account is over."""
+def authenticate(db: RecordsDatabase, access_token: str | bytes) -> Identity:
+    """Who shows this access token (or the token of this hash).
+
+    Raises
+    ------
+    NotLoggedIn
+        When it, its session or its account is over.
+    """
+    mark = passwords.token_hash(access_token) if isinstance(access_token, str) else access_token
     with db.accounts() as tx:
         row = tx.execute(
             "SELECT s.user_id, s.id, t.expires_at, s.second_factor,"
@@ -206,7 +214,7 @@ def authenticate(db: RecordsDatabase, access_token: str) -> Identity:
             " FROM session_tokens t JOIN sessions s ON s.id = t.session_id JOIN users u ON u.id = s.user_id"
             " WHERE t.hash = %s AND t.kind = 'access' AND t.expires_at > now() AND s.ended_at IS NULL"
             " AND s.expires_at > now() AND u.status = 'active'",
-            (passwords.token_hash(access_token),),
+            (mark,),
         ).fetchone()
     if row is None:
         raise NotLoggedIn("the access token is over or unknown; refresh it, or log in again")

@@ -9,14 +9,16 @@ from __future__ import annotations
 import base64
 import binascii
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Literal
 
 import orjson
 
 from vitalgate.records.errors import Invalid
-from vitalgate.storage.records_audit import audit
+from vitalgate.storage.records_audit import tell
 from vitalgate.storage.records_database import Transaction
-from vitalgate.storage.waveforms import Stretch, Waveforms
+from vitalgate.storage.waveforms import Stretch, stretches
 
 Rows = list[dict[str, Any]]
 
@@ -132,29 +134,27 @@ def waveform(
     device
         Only of this one; else of all that the patient had.
     """
-    held = tx.execute(
-        "SELECT device_id, greatest(from_time, %(start)s), least(coalesce(to_time, 'infinity'), %(stop)s)"
-        " FROM patient_assignments WHERE patient_id = %(patient)s AND from_time < %(stop)s"
-        " AND (to_time IS NULL OR to_time > %(start)s) AND (%(device)s::text IS NULL OR device_id = %(device)s)"
-        " ORDER BY from_time",
-        {"patient": patient, "start": start, "stop": stop, "device": device},
+    rows = tx.connection.execute(
+        b"SELECT * FROM waveform_rows(%s, %s, %s, %s, %s)", (patient, channel, start, stop, device), binary=True
     ).fetchall()
-    reader = Waveforms(tx.connection)
-    found = [one for name, low, high in held for one in reader.read(name, channel, low, high)]
+    found: list[Stretch] = []
+    for (name, low, high), held in groupby(rows, key=itemgetter(0, 1, 2)):
+        found += stretches(name, channel, [row[3:] for row in held], low, high)
     _audit(tx, patient, channel, sum(len(one.samples) for one in found))
     return sorted(found, key=lambda one: one.start)
 
 
 def _rows(tx: Transaction, text: str, values: Any) -> Rows:
-    cursor = tx.execute(text, values)
+    cursor = tx.connection.execute(text.encode(), values, binary=True)
+    rows = cursor.fetchall()
     names = [column.name for column in cursor.description or ()]
-    return [dict(zip(names, row, strict=True)) for row in cursor]
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def _audit(tx: Transaction, patient: str, what: str, count: int) -> None:
     if tx.actor is not None:
         detail = {"what": what, "count": count, "via": tx.actor.via}
-        audit(tx, "device_data.read", "device_data", "", patient=patient, detail=detail)
+        tell(tx, "device_data.read", "device_data", "", patient=patient, detail=detail)
 
 
 def _cursor(after: str) -> list[Any]:

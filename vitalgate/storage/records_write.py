@@ -57,6 +57,7 @@ def create(tx: Transaction, kind: str | RecordType, given: Mapping[str, Any], *,
     if kind.name == "device_data":
         return records_manual.enter(tx, values)
     changed = stepped(kind, verb, {}, values, datetime.now(UTC), tx.who)
+    _further(tx, kind, verb, changed, values)
     identity = values["patient"] if kind.name == "patient_profile" else str(uuid.uuid4())
     row = _columns(tx, kind, identity, {name: value for name, value in changed.items() if name in step.fields})
     row["id"] = identity
@@ -113,6 +114,7 @@ def transition(
     patient = before.values.get("patient")
     _check_allowed(tx, kind, verb, identity, patient)
     changed = stepped(kind, verb, before.values, values, datetime.now(UTC), tx.who)
+    _further(tx, kind, verb, {**before.values, **changed}, values)
     row = _columns(tx, kind, identity, {name: value for name, value in changed.items() if name in step.fields})
     if kind.name == "lab_result":
         row.update(_flag(before.values, row, step.fields))
@@ -136,6 +138,11 @@ def withdraw(
 
 
 # --- inside ---------------------------------------------------------------------------------------------------------
+
+
+def _further(tx: Transaction, kind: RecordType, verb: str, after: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    if (check := tx.further.get(kind.name)) is not None:
+        check(verb, after, given)
 
 
 def _current(tx: Transaction, kind: RecordType, identity: str, *, lock: bool = False) -> Record:

@@ -120,11 +120,8 @@ class Waveforms:
         found = []
         for recording, longest in self._connection.execute(_TOUCHED, (device, channel, stop, start)).fetchall():
             asked = (device, channel, recording, start - longest, stop)
-            for group in _groups(self._connection.execute(_BY_TIME, asked, binary=True).fetchall()):
-                whole = _assemble(device, channel, group)
-                first, last = _samples_between(whole, start, stop)
-                if first < last:
-                    found.append(_slice(whole, first, last))
+            rows = self._connection.execute(_BY_TIME, asked, binary=True).fetchall()
+            found += stretches(device, channel, rows, start, stop)
         return sorted(found, key=lambda stretch: stretch.start)
 
     def read_samples(self, device: str, channel: str, recording: str, first: int, stop: int) -> Stretch | None:
@@ -155,6 +152,25 @@ def read_samples(
     """`Waveforms.read_samples` over its own connection. Raises TransientDatabaseError when the database is away."""
     with transient(), connect(database, "waveforms", autocommit=True) as connection:
         return Waveforms(connection).read_samples(device, channel, recording, first, stop)
+
+
+def stretches(
+    device: str, channel: str, rows: Sequence[tuple[Any, ...]], start: datetime, stop: datetime
+) -> list[Stretch]:
+    """The samples in [start, stop) of rows that were read: one stretch for each recording and scale.
+
+    Parameters
+    ----------
+    rows
+        time, recording, first_sample, count, rate_num, rate_den, gain, baseline, unit, codec, samples, missing, items.
+    """
+    found = []
+    for group in _groups(rows):
+        whole = _assemble(device, channel, group)
+        first, last = _samples_between(whole, start, stop)
+        if first < last:
+            found.append(_slice(whole, first, last))
+    return found
 
 
 def _groups(rows: Sequence[tuple[Any, ...]]) -> list[list[tuple[Any, ...]]]:
