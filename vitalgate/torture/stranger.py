@@ -74,8 +74,11 @@ class Burst:
         reading = {"metric": "spo2", "value": 97, "unit": "%", "time": rfc3339(self._begin_us + seq * 1_000_000)}
         return json.dumps({"epoch": "plain", "seq": seq, "readings": [reading], "x": _PADDING}).encode()
 
-    async def account(self, field: Field) -> None:
-        """Check that what is not stored is an open gap; the hole's size goes into the notes."""
+    async def account(self, field: Field, *, all_kept: bool = False) -> None:
+        """Check that what is not stored is an open gap; the hole's size goes into the notes.
+
+        With `all_kept`, what was acknowledged must be stored: no broker was killed, no queue was full.
+        """
         settings = field.rig.settings
         database = settings.database
 
@@ -94,6 +97,8 @@ class Burst:
         field.notes["plain QoS 1 with seq: sent, acknowledged, stored, in gaps"] = [
             self.sent, self.acked, len(there), len(holes - behind),
         ]  # fmt: skip
+        if all_kept and len(there) < self.acked:
+            field.faults.append(f"the stranger had {self.acked} messages acknowledged, {len(there)} are stored")
         unseen = holes - missing - behind
         if unseen:
             field.faults.append(

@@ -11,8 +11,10 @@ from typing import ClassVar
 from vitalgate.torture.fault import Fault, Field
 from vitalgate.torture.faults.broker import plain_roles
 from vitalgate.torture.shape import Shape
+from vitalgate.torture.stranger import Burst
 
 _SMALL = Shape(small_disks=True)
+_WANTED_BYTES = 2_000_000
 
 
 class _DiskFull(Fault):
@@ -82,26 +84,41 @@ class BrokerDiskFull(_DiskFull):
 class OutOfMemory(Fault):
     """A worker that gets no more memory than it has (RLIMIT_AS), under load: it must end and come back, not go on half.
 
-    The limit goes with the process; the one that the supervisor starts in its place has none.
+    Meanwhile a stranger sends two megabytes at once, so that memory is wanted; all that was acknowledged to it must be
+    stored. The limit goes with the process; the one that the supervisor starts in its place has none.
     """
 
     name: ClassVar[str] = "out-of-memory"
     row: ClassVar[str] = "room"
 
+    def __init__(self) -> None:
+        self.burst: Burst | None = None
+
+    async def prepare(self, field: Field) -> None:
+        """Register the stranger."""
+        self.burst = await Burst.enrol(field)
+
     async def strike(self, field: Field) -> None:
         """Limit one worker after the other."""
+        assert self.burst is not None
         for name in field.chance.sample(("intake", "recorder", "alerting", "analysis"), 2):
             pid = await field.do(field.rig.pid, name)
             if pid is None:
                 continue
             field.say(f"no more memory for {name}")
             resource.prlimit(pid, resource.RLIMIT_AS, (1, resource.RLIM_INFINITY))
-            await field.pause(3, 5)
+            await self.burst.send(_WANTED_BYTES)
+            await field.pause(2, 3)
             if await field.do(field.rig.pid, name) == pid:
                 resource.prlimit(pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
                 field.say(f"memory for {name} again")
             else:
                 field.notes.setdefault("ended for want of memory", []).append(name)
+
+    async def after(self, field: Field) -> None:
+        """Nothing of the stranger's is missing."""
+        assert self.burst is not None
+        await self.burst.account(field, all_kept=True)
 
 
 def _fill(folder: Path) -> Path:
