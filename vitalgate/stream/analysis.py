@@ -105,12 +105,14 @@ class Analysis(Worker):
         since -= int(_RESULTS_S * 1000)
         async for chunk in lookback.read(kafka, topics.BEATS, partition, since_ms=since):
             for document in _readable(chunk):
-                if document and _ours(document, detector.NAME, detector.VERSION):
-                    self.core.restore(*read_beats(document), partition, document["revision"])
+                with suppress(*_UNREADABLE):
+                    if _ours(document, detector.NAME, detector.VERSION):
+                        self.core.restore(*read_beats(document), partition, int(document["revision"]))
         async for chunk in lookback.read(kafka, topics.FEATURES, partition, since_ms=since):
             for document in _readable(chunk):
-                if document and _ours(document, ALGORITHM, ALGORITHM_VERSION):
-                    self.core.restore_feature(read_feature(document))
+                with suppress(*_UNREADABLE):
+                    if _ours(document, ALGORITHM, ALGORITHM_VERSION):
+                        self.core.restore_feature(read_feature(document))
 
     async def on_revoked(self, partitions: frozenset[int]) -> None:
         """Forget the lines of these partitions."""
@@ -230,7 +232,7 @@ def _ours(document: dict[str, Any], algorithm: str, version: str) -> bool:
 
 
 #: What a record that a stranger wrote may raise.
-_UNREADABLE = (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError)
+_UNREADABLE = (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
 
 
 def _readable(chunk: list[Record]) -> Iterator[dict[str, Any]]:
