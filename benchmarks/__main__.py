@@ -72,7 +72,7 @@ def main(
     if set(chosen) - {"signal"}:
         with tempfile.TemporaryDirectory(prefix="vitalgate-bench-") as folder:
             Path(folder).chmod(0o711)  # PostgreSQL may run as another user
-            overrides = dict(pair.partition("=")[::2] for pair in settings)
+            overrides = api.LIMITS | dict(pair.partition("=")[::2] for pair in settings)
             with beds.made(Path(folder) / "data", overrides, _tell) as (bed, took):
                 before = beds.restarts(bed.stack)
                 if "latency" in chosen:

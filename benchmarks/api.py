@@ -27,6 +27,8 @@ from vitalgate.storage.connect import connect, names
 from vitalgate.storage.records_database import RecordsDatabase
 
 PATIENTS, READINGS = 1000, 10_000_000
+#: Settings of the stack: what the API can do is measured, not what one user may ask of it.
+LIMITS = {"api.requests_per_s": "100000", "api.requests_burst": "100000"}
 AIM = 0.4
 CALLERS = 2
 _ECG_S = 30

@@ -178,7 +178,7 @@ class _Two:
             one.__exit__()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def two(api_settings: Settings, ring: KeyRing, api: Api) -> Iterator[_Two]:
     """Two servers over the same database."""
     made = _Two(api_settings, ring)

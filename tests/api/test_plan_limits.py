@@ -89,6 +89,7 @@ def test_limits_reach_alerting_with_the_plan_and_end_with_it(api: Api) -> None:
     usual = rules.load().rules["spo2-low"]
     with Registry(api.services.settings.database) as registry:
         zone = ZoneInfo(registry.patients("p-anna")[0].zones[-1][1])
+    assert zone.key == "Europe/Berlin"  # their profile, made later, named none
     last = datetime.now(zone).date() + timedelta(days=3)
     with api.client("carla") as carla:
         made = _plan(carla, alertOverrides=GOOD, endDate=str(last)).json()

@@ -36,6 +36,7 @@ from vitalgate.api.file_store import FileStore, StoreAway, open_store
 from vitalgate.api.graphql_gate import GraphQLGate
 from vitalgate.api.hub import Hub
 from vitalgate.api.notifier import Notifier
+from vitalgate.api.quick import Quick
 from vitalgate.api.replies import reply
 from vitalgate.api.services import Services, limiters
 from vitalgate.config.settings import Settings
@@ -179,6 +180,7 @@ def bare_app(settings: Settings) -> FastAPI:
     def openapi_document() -> Response:
         return reply(app.openapi())
 
+    app.add_middleware(Quick, state=app.state, threads=settings.api.connections)
     app.add_middleware(GraphQLGate, state=app.state, settings=settings.api)
     app.add_middleware(GZipMiddleware, minimum_size=_GZIP_LEAST, compresslevel=5)
     if settings.api.cors_origins:

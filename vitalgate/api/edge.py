@@ -8,7 +8,7 @@ import secrets
 import time
 from typing import Final
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vitalgate.api.problems import Problem, answer
@@ -17,12 +17,13 @@ from vitalgate.telemetry import metrics
 log = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-_FIXED: Final = {
-    "x-content-type-options": "nosniff",
-    "cache-control": "no-store",
-    "referrer-policy": "no-referrer",
-    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
-}
+#: Sent unless the answer has its own.
+_FIXED: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
 #: Set in the scope by handlers: further headers of the answer.
 HEADERS = "vitalgate.headers"
 REQUEST_ID = "vitalgate.request_id"
@@ -85,12 +86,14 @@ class Edge:
             if message["type"] == "http.response.start":
                 started = True
                 status = message["status"]
-                out = MutableHeaders(scope=message)
-                out["x-request-id"] = scope[REQUEST_ID]
-                for name, value in scope[HEADERS].items():
-                    out[name] = value
-                for name, value in _FIXED.items():
-                    out.setdefault(name, value)
+                there = message.get("headers", [])
+                own = [(b"x-request-id", scope[REQUEST_ID].encode("latin-1"))]
+                own += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in scope[HEADERS].items()]
+                names = {name for name, _ in own}
+                out = [*own, *(header for header in there if header[0] not in names)]
+                names.update(name for name, _ in there)
+                out += [header for header in _FIXED if header[0] not in names]
+                message["headers"] = out
             await send(message)
 
         try:

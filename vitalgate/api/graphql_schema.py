@@ -28,10 +28,11 @@ from vitalgate.api.graphql_types import (
     resolve,
     verb_input,
 )
-from vitalgate.api.hub import CursorGone, Ended, Hub
+from vitalgate.api.hub import Hub
 from vitalgate.api.live_routes import event, wanted
 from vitalgate.api.problems import Problem, of_record, unavailable
 from vitalgate.api.questions import MOST
+from vitalgate.api.subscribers import CursorGone, Ended
 from vitalgate.config.settings import ApiSettings
 from vitalgate.records.catalogue import RECORDS
 from vitalgate.records.errors import RecordError

@@ -12,15 +12,15 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import psycopg
 
 from vitalgate.api import notifier
+from vitalgate.api.subscribers import Bell, CursorGone, Ended, Subscriber, Wanted
 from vitalgate.config.settings import Settings
 from vitalgate.storage import records_changes
 from vitalgate.storage.errors import TransientDatabaseError
@@ -36,85 +36,12 @@ _GAP_S = 0.03
 _RETRY_S = 0.5
 _SESSIONS_EVERY_S = 2.0
 _BATCH = 500
+#: Changes kept as they were sent: what is told to all at once.
+_ENCODED = 256
 _OPEN = """
     SELECT s.id FROM sessions s JOIN users u ON u.id = s.user_id
     WHERE s.id = ANY(%s) AND s.ended_at IS NULL AND s.expires_at > now() AND u.status = 'active'
 """
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a subscriber asked for; empty means everything that it may see."""
-
-    records: frozenset[str] = frozenset()
-    patient: str = ""
-    statuses: frozenset[str] = frozenset()
-    verbs: frozenset[str] = frozenset()
-
-    def takes(self, change: Change) -> bool:
-        """Whether a change is of the kind that was asked for."""
-        return (
-            (not self.records or change.record in self.records)
-            and (not self.patient or change.patient == self.patient)
-            and (not self.statuses or change.status in self.statuses)
-            and (not self.verbs or change.verb in self.verbs)
-        )
-
-
-class CursorGone(Exception):
-    """What the cursor points to is no longer kept, or never was: read the records anew and begin without it."""
-
-
-class Ended(Exception):
-    """The live query is over; the text says why."""
-
-
-@dataclass(eq=False)
-class _Subscriber:
-    actor: Actor
-    wanted: Wanted
-    queue: asyncio.Queue[Change]
-    start: int
-    cut: str = ""
-    woken: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def put(self, change: Change) -> None:
-        if self.cut:
-            return
-        try:
-            self.queue.put_nowait(change)
-        except asyncio.QueueFull:
-            self.end("slow")
-        self.woken.set()
-
-    def end(self, why: str) -> None:
-        self.cut = self.cut or why
-        self.woken.set()
-
-
-class Bell:
-    """Wakes what waits for one user's notifications."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[str, set[asyncio.Event]] = {}
-
-    @contextlib.contextmanager
-    def hear(self, user: str) -> Iterator[asyncio.Event]:
-        """An event that is set at each notification of a user."""
-        heard = asyncio.Event()
-        self._waiting.setdefault(user, set()).add(heard)
-        try:
-            yield heard
-        finally:
-            self._waiting[user].discard(heard)
-            if not self._waiting[user]:
-                del self._waiting[user]
-
-    def ring(self, user: str | None = None) -> None:
-        """Wake those of a user, or all."""
-        for name in [user] if user is not None else list(self._waiting):
-            for heard in self._waiting.get(name, ()):
-                heard.set()
 
 
 class Hub:
@@ -123,13 +50,14 @@ class Hub:
     def __init__(self, database: RecordsDatabase, settings: Settings) -> None:
         self._database = database
         self._settings = settings
-        self._subscribers: set[_Subscriber] = set()
+        self._subscribers: set[Subscriber] = set()
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="live")
         self._taken = 0
         self._given = 0
         self._known = asyncio.Event()
         self._wake = asyncio.Event()
         self._stopping = False
+        self._encoded: dict[tuple[int, str], Any] = {}
         self._checked = 0.0
         self._looked = 0.0
         self.bell = Bell()
@@ -156,7 +84,7 @@ class Hub:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        listening = asyncio.create_task(self._listen())
+        beside = [asyncio.create_task(self._listen()), asyncio.create_task(self._beat())]
         try:
             while not self._stopping:
                 try:
@@ -171,9 +99,10 @@ class Hub:
                         subscriber.end("restarting")
                     await asyncio.sleep(_RETRY_S)
         finally:
-            listening.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await listening
+            for task in beside:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
             self._threads.shutdown(wait=False)
 
     async def _round(self) -> None:
@@ -213,9 +142,9 @@ class Hub:
         while True:
             try:
                 there = await self._end_closed(there)
-                seen = await self._call(
-                    records_changes.deliver, self._database, changes, [subscriber.actor for subscriber in there]
-                )
+                # Many may listen as one user, and see the same.
+                users = list({(one.actor.user_id, one.actor.role): one.actor for one in there}.values())
+                seen = await self._call(records_changes.deliver, self._database, changes, users)
                 break
             except (TransientDatabaseError, psycopg.OperationalError):
                 # These subscribers have only this way to learn of them: it is tried until it is done.
@@ -224,16 +153,19 @@ class Hub:
                 await asyncio.sleep(_RETRY_S)
         now = datetime.now(UTC)
         count = 0
+        places = {(one.user_id, one.role): place for place, one in enumerate(users)}
+        told = [(subscriber, places[subscriber.actor.user_id, subscriber.actor.role]) for subscriber in there]
         for change in changes:
-            for index in seen.get(change.position, ()):
-                if there[index].wanted.takes(change):
-                    there[index].put(change)
+            may = frozenset(seen.get(change.position, ()))
+            for subscriber, place in told:
+                if place in may and subscriber.wanted.takes(change):
+                    subscriber.put(change)
                     count += 1
             metrics.LIVE_SECONDS.observe(max(0.0, (now - change.at).total_seconds()))
         metrics.LIVE_EVENTS.inc(count)
         self._given = self._taken
 
-    async def _end_closed(self, there: list[_Subscriber]) -> list[_Subscriber]:
+    async def _end_closed(self, there: list[Subscriber]) -> list[Subscriber]:
         """Without those whose session has ended; they are told so."""
         self._checked = time.monotonic()
         sessions = list({subscriber.actor.session_id for subscriber in there})
@@ -271,10 +203,10 @@ class Hub:
             newest = await self._call(records_changes.newest, self._database)
             if after < oldest - 1 or after > newest:
                 raise CursorGone
-        queue: asyncio.Queue[Change] = asyncio.Queue(self._settings.api.live_queue)
         if self._stopping:
             raise Ended("stopping")
-        subscriber = _Subscriber(actor, wanted, queue, self._taken if after is not None else max(self._taken, newest))
+        start = self._taken if after is not None else max(self._taken, newest)
+        subscriber = Subscriber(actor, wanted, self._settings.api.live_queue, start)
         self._subscribers.add(subscriber)
         self._wake.set()
         try:
@@ -298,21 +230,44 @@ class Hub:
         finally:
             self._subscribers.discard(subscriber)
 
-    async def _live(self, subscriber: _Subscriber, told: int) -> AsyncIterator[Change | int]:
+    async def _live(self, subscriber: Subscriber, told: int) -> AsyncIterator[Change | int]:
+        loop = asyncio.get_running_loop()
         while True:
-            while not subscriber.queue.empty():
-                change = subscriber.queue.get_nowait()
+            while subscriber.queue:
+                change = subscriber.queue.popleft()
                 if change.position > told:
                     yield change
             if subscriber.cut:
                 raise Ended(subscriber.cut)
-            subscriber.woken.clear()
-            reached = self._given
-            try:
-                await asyncio.wait_for(subscriber.woken.wait(), self._settings.api.live_heartbeat_s)
-            except TimeoutError:
-                if subscriber.queue.empty() and reached >= told:
-                    yield reached
+            if subscriber.beat:
+                subscriber.beat = False
+                # All up to here was put into the queue, which is empty.
+                if self._given >= told:
+                    yield self._given
+                continue
+            subscriber.waiter = loop.create_future()
+            await subscriber.waiter
+
+    async def _beat(self) -> None:
+        """A quiet live query is told now and then up to where there was nothing for it."""
+        every = self._settings.api.live_heartbeat_s
+        while True:
+            await asyncio.sleep(every / 4)
+            quiet = time.monotonic() - every
+            for subscriber in self._subscribers:
+                if subscriber.heard <= quiet:
+                    subscriber.heard = time.monotonic()
+                    subscriber.beat = True
+                    subscriber.wake()
+
+    def once(self, change: Change, form: str, encode: Callable[[Change], T]) -> T:
+        """A change in the form that it is sent in, made for the first subscriber and kept for the others."""
+        found = self._encoded.get((change.position, form))
+        if found is None:
+            found = self._encoded[change.position, form] = encode(change)
+            if len(self._encoded) > _ENCODED:
+                del self._encoded[next(iter(self._encoded))]
+        return found
 
     async def _call(self, function: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: function(*arguments))

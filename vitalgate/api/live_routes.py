@@ -16,9 +16,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from vitalgate.api.edge import HEADERS
 from vitalgate.api.entry import ROLE_HEADER, Caller, Entry, address, services_of
-from vitalgate.api.hub import CursorGone, Ended, Hub, Wanted
+from vitalgate.api.hub import Hub
 from vitalgate.api.openapi import problem_responses
 from vitalgate.api.problems import Problem, of_record
+from vitalgate.api.subscribers import CursorGone, Ended, Wanted
 from vitalgate.records.catalogue import record_type
 from vitalgate.records.errors import Invalid, RecordError
 from vitalgate.storage.records_changes import Change
@@ -98,7 +99,7 @@ def router() -> APIRouter:
         stream = hub_of(request).stream(actor, asked, after)
         first = await _first(stream)
         return StreamingResponse(
-            _sse(first, stream), media_type="text/event-stream",
+            _sse(hub_of(request), first, stream), media_type="text/event-stream",
             headers={"cache-control": "no-store", "x-accel-buffering": "no"},
         )  # fmt: skip
 
@@ -134,7 +135,15 @@ def frame(name: str, position: int, data: Any) -> bytes:
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (position, name.encode(), orjson.dumps(data, option=orjson.OPT_UTC_Z))
 
 
-async def _sse(first: int, stream: AsyncIterator[Change | int]) -> AsyncIterator[bytes]:
+def _changed(change: Change) -> bytes:
+    return frame("change", change.position, event(change))
+
+
+def _told(change: Change) -> str:
+    return orjson.dumps({"type": "change", **event(change)}, option=orjson.OPT_UTC_Z).decode()
+
+
+async def _sse(hub: Hub, first: int, stream: AsyncIterator[Change | int]) -> AsyncIterator[bytes]:
     metrics.LIVE_SUBSCRIBERS.labels("sse").inc()
     last = first
     try:
@@ -145,7 +154,7 @@ async def _sse(first: int, stream: AsyncIterator[Change | int]) -> AsyncIterator
                 yield b"id: %d\n: still there\n\n" % last
             else:
                 last = item.position
-                yield frame("change", last, event(item))
+                yield hub.once(item, "event", _changed)
     except Ended as error:
         yield frame("ended", last, {"why": str(error)})
     finally:
@@ -180,7 +189,7 @@ async def _serve_socket(ws: WebSocket) -> None:
         await _close(ws, of_record(error).status, str(error))
         return
     hearing = asyncio.create_task(_hear(ws))
-    sending = asyncio.create_task(_send(ws, first, stream))
+    sending = asyncio.create_task(_send(ws, hub_of(ws), first, stream))
     done, left = await asyncio.wait({hearing, sending}, return_when=asyncio.FIRST_COMPLETED)
     for task in left:
         task.cancel()
@@ -199,15 +208,14 @@ async def _hear(ws: WebSocket) -> None:
             await ws.send_text('{"type":"pong"}')
 
 
-async def _send(ws: WebSocket, first: int, stream: AsyncIterator[Change | int]) -> None:
+async def _send(ws: WebSocket, hub: Hub, first: int, stream: AsyncIterator[Change | int]) -> None:
     await ws.send_text(orjson.dumps({"type": "ready", "position": first}).decode())
     try:
         async for item in stream:
             if isinstance(item, int):
-                body: dict[str, Any] = {"type": "heartbeat", "position": item}
+                await ws.send_text(orjson.dumps({"type": "heartbeat", "position": item}).decode())
             else:
-                body = {"type": "change", **event(item)}
-            await ws.send_text(orjson.dumps(body, option=orjson.OPT_UTC_Z).decode())
+                await ws.send_text(hub.once(item, "message", _told))
     except Ended as error:
         await _close(ws, 401 if str(error) == "logged out" else 503, str(error))
     finally:

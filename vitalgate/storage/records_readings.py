@@ -11,7 +11,7 @@ import binascii
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 
@@ -75,9 +75,7 @@ def series(
     return {"data": rows, "next": following}
 
 
-def aggregates(
-    tx: Transaction, patient: str, metric: str, width: Literal["minute", "hour", "day"], start: datetime, stop: datetime
-) -> Rows:
+def aggregates(tx: Transaction, patient: str, metric: str, width: str, start: datetime, stop: datetime) -> Rows:
     """Count, mean, least and greatest of each minute, hour (UTC) or day (the patient's own) with values.
 
     Raises

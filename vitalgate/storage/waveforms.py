@@ -45,6 +45,9 @@ _EXTENT = """
 """
 
 
+_MICROSECOND = timedelta(microseconds=1)
+
+
 @dataclass(frozen=True)
 class Scale:
     """How raw samples become physical values: physical = (raw - offset) / gain, in `unit`."""
@@ -215,17 +218,19 @@ def _samples_between(whole: Stretch, start: datetime, stop: datetime) -> tuple[i
     for (number, moment), following in zip(
         whole.anchors, [*(number for number, _ in whole.anchors[1:]), whole.stop], strict=True
     ):
-        low = number + max(0, _ceil((start - moment) / timedelta(seconds=1) * whole.rate))
-        high = min(following, number + max(0, _ceil((stop - moment) / timedelta(seconds=1) * whole.rate)))
+        low = number + max(0, _samples_in(start - moment, whole.rate))
+        high = min(following, number + max(0, _samples_in(stop - moment, whole.rate)))
         if low < high:
             first = low if first is None else min(first, low)
             last = max(last, high)
     return (0, 0) if first is None else (first, last)
 
 
-def _ceil(number: float | Fraction) -> int:
-    # Times are whole microseconds, so that a sample time may be rounded by half of one.
-    return -int(-(Fraction(number) - Fraction(1, 1_000_000)) // 1)
+def _samples_in(time: timedelta, rate: Fraction) -> int:
+    """Samples whose times lie before the end of a stretch of time that begins with one, in whole numbers alone."""
+    # Times are whole microseconds, so that a sample time may be rounded by half of one: a millionth of a sample less.
+    parts = (time // _MICROSECOND) * rate.numerator - rate.denominator
+    return -(-parts // (rate.denominator * 1_000_000))
 
 
 def _slice(whole: Stretch, first: int, stop: int) -> Stretch:
