@@ -106,7 +106,7 @@ def test_pages(leads: int, seconds: float, tmp_path: Path) -> None:
     page = texts(draw_sheet(found, tmp_path / "page.svg"))
     for text in (
         "ECG report", "p-1", "d-1", "Rate", "PR", "QRS", "QTc", "25 mm/s", "10 mm/mV", "0.5–40 Hz", "2026-11-21",
-        "not a certified medical device", "vg-delineation 1", found.statement.text[:20],
+        "not a certified medical device", "vg-delineation 2", found.statement.text[:20],
     ):  # fmt: skip
         assert text in page, text
     assert set(NAMES[:leads]) <= set(page.split(" | "))

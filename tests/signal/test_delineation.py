@@ -10,6 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from vitalgate.signal import boundaries, waves
+from vitalgate.signal.complexes import UNKNOWN, cut_complexes
 from vitalgate.signal.delineation import AFTER_S, BEFORE_S, MARKS, Delineation, delineate
 
 Make = Callable[..., tuple[np.ndarray, np.ndarray]]
@@ -53,6 +55,19 @@ def test_waves_are_where_they_were_made(strip: tuple[np.ndarray, np.ndarray]) ->
     assert 60 < np.median(length) < 110
     assert (found.sure[~np.isnan(found.marks)] >= 0).all() and (found.sure[~np.isnan(found.marks)] <= 1).all()
     assert found.p_share[inner].min() > 0.5 and found.t_share[inner].min() > 0.5
+
+
+def test_what_is_not_known_is_one_value_in_training_and_use(strip: tuple[np.ndarray, np.ndarray]) -> None:
+    x, beats = strip
+    cut = cut_complexes(x[np.newaxis], FS, beats[:5], 0)
+    assert np.isnan(cut.before_s[0]) and np.isnan(cut.after_s[-1])
+    zero = np.zeros(5)
+    tables = [waves.features(cut, search) for search in (waves.P, waves.T)]
+    tables += [boundaries.features(cut, edge, zero, zero) for edge in boundaries.EDGES]
+    for table in tables:
+        # Trees that were fitted with NaN may send it either way; ours always to the lesser side.
+        assert not np.isnan(table).any() and (table >= UNKNOWN).all()
+        assert (table == UNKNOWN).any() and not (table[1:-1] == UNKNOWN).any()
 
 
 @pytest.mark.parametrize("factor", [0.25, 0.5, 3.0, -1.0])

@@ -155,7 +155,12 @@ def main(arguments: Sequence[str]) -> None:
     names = databases.names(folder)
     order = np.random.default_rng(SEED).permutation(len(names))
     group = {names[k]: part % PARTS for part, k in enumerate(order)}
-    documents = train(read_examples(folder), group, lambda text: print(text, flush=True))
+    judge(folder, train(read_examples(folder), group, lambda text: print(text, flush=True)), group)
+
+
+def judge(folder: Path, documents: Sequence[Mapping[str, dict[str, Any]]], group: Mapping[str, int]) -> None:
+    """Score every record with the models that did not see it, and write the last models with that on their cards."""
+    names = databases.names(folder)
     models: list[dict[str, Boosted]] = [
         {name: from_document(document) for name, document in part.items()} for part in documents
     ]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vitalgate.signal.complexes import FROM_S, POINTS, RATE, Complexes, over_leads, smooth, span
+from vitalgate.signal.complexes import FROM_S, POINTS, RATE, Complexes, known, over_leads, smooth, span
 from vitalgate.signal.grid import Float, Index
 from vitalgate.signal.trees import Boosted
 
@@ -84,7 +84,7 @@ def features(beats: Complexes, edge: Edge, centre_s: Floats, width_s: Floats) ->
         rhythm[:, np.newaxis, np.newaxis], np.minimum(beats.valid.sum(axis=1), 3)[:, np.newaxis, np.newaxis],
     ]  # fmt: skip
     shape = (*beats.valid.shape, len(out))
-    return np.stack([np.broadcast_to(column, shape) for column in table], axis=-1).astype(np.float32)
+    return known(np.stack([np.broadcast_to(column, shape) for column in table], axis=-1).astype(np.float32))
 
 
 def find_edges(
@@ -111,13 +111,16 @@ class _View:
         self.times_s = centre_s[:, np.newaxis] + edge.outward * out
         self._outward = edge.outward
         self._at = _points(self.times_s)
+        self._moved: dict[int, Index] = {}
         inner = np.arange(-edge.inner_s, edge.inner_s + 0.5 / RATE, 1 / RATE)
         self._inner = np.clip(_points(centre_s[:, np.newaxis] + inner), 0, POINTS - 1)
         self._begin = _points(centre_s)
         self._end = _points(centre_s + edge.outward * (edge.to_s + 0.04))
 
     def at(self, cuts: Float, outward: int = 0) -> Float:
-        return _pick(cuts, np.clip(self._at + self._outward * outward, 0, POINTS - 1))
+        if outward not in self._moved:
+            self._moved[outward] = np.clip(self._at + self._outward * outward, 0, POINTS - 1)
+        return _pick(cuts, self._moved[outward])
 
     def inside(self, cuts: Float) -> Float:
         """All of the wave's inner part, (n_beats, n, points)."""
@@ -141,8 +144,10 @@ def _points(times_s: Floats) -> Index:
 
 
 def _pick(cuts: NDArray[np.floating], at: Index) -> NDArray[np.floating]:
-    index = np.broadcast_to(at[:, np.newaxis, :], (cuts.shape[0], cuts.shape[1], at.shape[1]))
-    return np.take_along_axis(cuts, index, axis=2)
+    """Values at the same points (n_beats, n) of every lead; by one flat index, faster than ``take_along_axis``."""
+    beats, leads, points = cuts.shape
+    rows = np.arange(0, beats * leads * points, points).reshape(beats, leads, 1)
+    return np.asarray(cuts.reshape(-1).take(rows + at[:, np.newaxis, :]))
 
 
 def _slopes(

@@ -34,6 +34,10 @@ REACH_S = 1.5
 #: Longer intervals between beats say nothing of the rhythm.
 LONGEST_RR_S = 4.0
 
+#: What the trees are told where something is not known, such as the interval before the first beat: less than anything
+#: that is.
+UNKNOWN = -9.0
+
 _BRIDGED_S = 0.1
 _MIDDLE_S = 0.1
 _LEAST_QRS_MV = 0.02
@@ -107,6 +111,12 @@ def gaussian(width_s: float, order: int = 0) -> Floats:
 def smooth(cuts: Float, width_s: float, order: int = 0) -> Float:
     """Convolve along the last axis; the ends are held."""
     return np.asarray(convolve1d(cuts, gaussian(width_s, order), axis=-1, mode="nearest"))
+
+
+def known(table: NDArray[Any]) -> NDArray[Any]:
+    """The table, in place, with UNKNOWN for NaN."""
+    table[np.isnan(table)] = UNKNOWN
+    return table
 
 
 def over_leads(cuts: Float, valid: Bool) -> Float:

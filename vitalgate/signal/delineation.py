@@ -26,7 +26,7 @@ from vitalgate.signal.grid import Index, as_signals
 from vitalgate.signal.trees import Boosted, model
 
 NAME = "vg-delineation"
-VERSION = "1"
+VERSION = "2"
 
 #: Given the beats, the marks of a beat at sample t depend on samples in [t - BEFORE_S*fs, t + AFTER_S*fs) only.
 BEFORE_S = 18.0

@@ -19,6 +19,7 @@ from vitalgate.signal.complexes import (
     RATE,
     TIMES_S,
     Complexes,
+    known,
     over_leads,
     point,
     smooth,
@@ -92,7 +93,7 @@ def features(beats: Complexes, search: Search) -> Floats:
         table += [mean[:, there] / most, mean_slope[:, there] / steepest]
         if k % 2:
             table += [own[:, there] / most, slope[:, there] / qrs, wide[:, there] / most, agree[:, there]]
-    return np.stack([np.broadcast_to(column, shape) for column in table], axis=-1).astype(np.float64)
+    return known(np.stack([np.broadcast_to(column, shape) for column in table], axis=-1).astype(np.float64))
 
 
 def find_waves(beats: Complexes, search: Search, trees: Boosted) -> Found:
