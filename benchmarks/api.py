@@ -21,7 +21,7 @@ from benchmarks.bed import Bed, BenchError, now
 from benchmarks.committed import CommitWatch
 from benchmarks.throughput import publish
 from vitalgate.pki import keyring
-from vitalgate.storage import records_accounts
+from vitalgate.storage import records_accounts, records_readings
 from vitalgate.storage.aggregates import refresh_plain, refresh_timescale
 from vitalgate.storage.connect import connect, names
 from vitalgate.storage.records_database import RecordsDatabase
@@ -68,15 +68,14 @@ def run(bed: Bed, seconds: float, scale: float, tell: Callable[[str], None]) -> 
     strip = {"channel": "ecg.II", "from": _text(first), "to": _text(first + timedelta(seconds=10))}
     asked = {
         "latest": (user, token, f"/v1/patients/{wearers[0].patient}/readings/latest",
-                   "SELECT latest_readings(%s)", (wearers[0].patient,)),
+                   records_readings.LATEST, (wearers[0].patient,)),
         "day of minutes": (user, token, f"/v1/patients/{wearers[0].patient}/readings/aggregates?{urlencode(day)}",
                            "SELECT time AS time, unit, n, mean, low, high FROM readings_by_minute WHERE patient_id = %s"
                            " AND metric = %s AND time >= %s AND time < %s ORDER BY 1, 2",
                            (wearers[0].patient, "spo2", newest - timedelta(days=1), newest)),
         "10 s of ECG": (heart_user, heart, f"/v1/patients/{patches[0].patient}/waveforms?{urlencode(strip)}",
-                        "SELECT time, first_sample, count, samples FROM waveforms WHERE device_id = %s"
-                        " AND channel = %s AND time >= %s AND time < %s ORDER BY time",
-                        (patches[0].device, "ecg.II", first - timedelta(seconds=10), first + timedelta(seconds=10))),
+                        records_readings.WAVEFORM,
+                        (patches[0].patient, "ecg.II", first, first + timedelta(seconds=10), None)),
     }  # fmt: skip
     found: dict[str, Any] = {"patients": patients, "readings": patients * each}
     for name, (who, bearer, path, statement, values) in asked.items():
@@ -193,7 +192,7 @@ class _Plain:
                 (self._user,),
             )
             self._connection.execute(f"SET LOCAL ROLE {self._role}".encode())
-            if not self._connection.execute(self._statement.encode(), self._values).fetchall():
+            if not self._connection.execute(self._statement.encode(), self._values, binary=True).fetchall():
                 raise BenchError(f"nothing came of {self._statement[:80]}")
 
     def close(self) -> None:

@@ -26,12 +26,14 @@ _COLUMNS = (
     'id, device_id AS "device", device_type AS "deviceType", metric, site, "index", time AS "recordedAt",'
     ' received_at AS "receivedAt", version, entered_by AS "enteredBy", data_payload AS "dataPayload"'
 )
+LATEST = f"SELECT {_COLUMNS} FROM latest_readings(%s)"  # noqa: S608  constants
+WAVEFORM = "SELECT * FROM waveform_rows(%s, %s, %s, %s, %s)"
 _VIEWS = {"minute": "readings_by_minute", "hour": "readings_by_hour", "day": "readings_by_day"}
 
 
 def latest(tx: Transaction, patient: str) -> Rows:
     """The newest current value of each metric and site, by their names; camel case as DeviceData is served."""
-    rows = _rows(tx, f"SELECT {_COLUMNS} FROM latest_readings(%s)", (patient,))  # noqa: S608  constants
+    rows = _rows(tx, LATEST, (patient,))
     _audit(tx, patient, "latest", len(rows))
     return rows
 
@@ -132,9 +134,7 @@ def waveform(
     device
         Only of this one; else of all that the patient had.
     """
-    rows = tx.connection.execute(
-        b"SELECT * FROM waveform_rows(%s, %s, %s, %s, %s)", (patient, channel, start, stop, device), binary=True
-    ).fetchall()
+    rows = tx.connection.execute(WAVEFORM.encode(), (patient, channel, start, stop, device), binary=True).fetchall()
     found: list[Stretch] = []
     for (name, low, high), held in groupby(rows, key=itemgetter(0, 1, 2)):
         found += stretches(name, channel, [row[3:] for row in held], low, high)

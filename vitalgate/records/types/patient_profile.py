@@ -39,7 +39,10 @@ class PatientProfile(Envelope):
     date_of_birth: date = field("Date of birth.", also="dob", required=True, sealed=True)
     contact: Contact | None = field("How to reach the patient.", sealed=True)
     primary_clinic: str | None = field("The clinic that looks after the patient.", max_length=200)
-    time_zone: str = field("IANA time zone that decides the patient's day and quiet hours.", "UTC", max_length=64)
+    time_zone: str = field(
+        "IANA time zone that decides the patient's day and quiet hours; left out at first, the one registered, or UTC.",
+        "UTC", max_length=64,
+    )  # fmt: skip
     preferences: dict[str, Any] = field("The patient's own settings of their applications.", {})
     is_active: bool = field(
         "Whether the patient is looked after now.", True, source="server", column="=status = 'active'"

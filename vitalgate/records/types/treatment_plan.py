@@ -19,7 +19,9 @@ class TreatmentPlan(Envelope):
     details: dict[str, Any] | str | None = field("In full.")
     start_date: date | None = field("First day; the day it is activated when left out.")
     end_date: date | None = field("Last day; null is until further notice.")
-    alert_overrides: dict[str, Any] = field("Alert limits while it is active: by rule id, as a patient's own.", {})
+    alert_overrides: dict[str, Any] = field(
+        "Alert limits while it is active, in its days: by rule id, as a patient's own, each with a reason.", {}
+    )
     status: str = field("draft, active, suspended, completed or cancelled.", "draft", source="server")
 
 
