@@ -1,4 +1,4 @@
-"""A short torture: an undisturbed round, one with processes killed, one with the database away. Correctness only."""
+"""A short torture: an undisturbed round, and one with the database away, then processes killed. Correctness only."""
 
 from __future__ import annotations
 
@@ -32,24 +32,32 @@ def test_every_fault_is_explained(tmp_path: Path) -> None:
     assert "no fault 'rain'" in text
 
 
+#: Draws what is wanted here: the database away while an alert falls due and all who make alerts live; nine of our
+#: processes killed at once when it is back.
+SEED = "1115"
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # some two and a half minutes where nothing else runs
-def test_killed_and_without_a_database_nothing_is_lost_or_changed(tmp_path: Path) -> None:
+@pytest.mark.timeout(900)  # some eighty seconds where nothing else runs
+def test_without_a_database_and_then_killed_nothing_is_lost_or_changed(tmp_path: Path) -> None:
     try:
         java(), executable()
     except PartError as error:
         pytest.skip(f"a part is missing on this machine: {error}")
     report = tmp_path / "reliability.md"
     status, text = torture(
-        tmp_path / "state", "--faults", "kill-several+kill-gateway,database-away", "--rounds", "2", "--json",
+        tmp_path / "state", "--faults", "database-away+kill-several", "--seed", SEED, "--rounds", "1", "--json",
         "--report", str(report),
     )  # fmt: skip
     found = json.loads(text)
     assert status == 0, [one["wrong"] for one in found["results"]]
-    assert (found["rounds"], found["good"]) == (2, 2)
+    assert (found["rounds"], found["good"]) == (1, 1)
     assert (found["lost"], found["duplicates"], found["differences"]) == (0, 0, 0)
-    assert all(one["sent"] > 300 for one in found["results"])
-    assert {name for one in found["results"] for name in one["faults"]} == {
-        "kill-several", "kill-gateway", "database-away",
-    }  # fmt: skip
-    assert "2 rounds, 2 of them without fault" in report.read_text(encoding="utf-8")
+    (one,) = found["results"]
+    assert one["sent"] > 300
+    assert one["faults"] == ["database-away", "kill-several"]
+    assert one["notes"]["alerts told while the database was away"] > 0
+    told = "\n".join(one["log"])
+    assert "kill -9 recorder without the database" in told
+    assert "kill -9 registrar, handover, archiver, gateway, recorder, analysis, alerting, auditor, intake" in told
+    assert "1 rounds, 1 of them without fault" in report.read_text(encoding="utf-8")

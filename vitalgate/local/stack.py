@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -33,6 +34,8 @@ class Stack:
         Parts and processes to start, of ``mqtt``, ``kafka``, ``postgres`` and our processes' names; None starts all.
     config
         A settings file.
+    environment
+        Variables for every process of the stack, beside those of this one.
     """
 
     def __init__(
@@ -42,7 +45,9 @@ class Stack:
         only: set[str] | None = None,
         *,
         config: Path | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
+        self._environment = dict(environment or {})
         self.layout = Layout.at(data)
         self._overrides = dict(overrides or {})
         self._only = only
@@ -81,6 +86,7 @@ class Stack:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
+            env={**os.environ, **self._environment},
         )
         self._supervisor = supervisor
         assert supervisor.stdin is not None and supervisor.stdout is not None

@@ -21,6 +21,7 @@ from vitalgate.local.ports import HOST, Ports
 from vitalgate.local.stack import Stack
 from vitalgate.torture.proxy import Proxy, ProxyThread, Trouble
 from vitalgate.torture.shape import PLAIN, Shape
+from vitalgate.torture.stepped_clock import SteppedClock
 
 #: Processes of ours, in the order of the data's way.
 OURS = tuple(process.name for process in reversed(processes.ALL))
@@ -55,6 +56,10 @@ class Rig:
         self._chance = chance or random.Random(0)  # noqa: S311  no secret
         self._thread: ProxyThread | None = None
         self._mounted: list[Path] = []
+        self.kills: list[tuple[float, str]] = []
+        """(seconds since 1970, process) of every signal that was sent."""
+        self.clock = SteppedClock(folder)
+        """Of our processes; to be set in a shape with a stepped clock only."""
         self.parts = Stack(folder / "parts")
         self.works = Stack(folder / "works")
         self.settings: Settings = load(env={}, data=str(folder)).settings
@@ -98,7 +103,10 @@ class Rig:
         }  # fmt: skip
         if self.shape.copies:
             flags["local.copies"] = self.shape.copies
-        self.works = Stack(self.folder / "works", flags)
+        if self.shape.stepped_clock:
+            self.clock.build()
+        environment = self.clock.environment if self.shape.stepped_clock else {}
+        self.works = Stack(self.folder / "works", flags, environment=environment)
         self.works.start(progress)
         same = {name: value for name, value in flags.items() if not name.startswith(("mqtt.", "database.", "local."))}
         self.settings = load(flags=same, env={}, data=str(self.parts.data)).settings
@@ -155,6 +163,7 @@ class Rig:
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
         """Send a signal; the supervisor starts the process again when it ends."""
+        self.kills.append((time.time(), name))
         control.kill_process(self._of(name), name, number)
 
     def stop_one(self, name: str) -> None:

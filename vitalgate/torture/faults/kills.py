@@ -49,6 +49,7 @@ class KillSeveral(Fault):
 
     name: ClassVar[str] = "kill-several"
     row: ClassVar[str] = "processes"
+    seconds: ClassVar[float] = 4.0
     weight: ClassVar[float] = 2.0
 
     async def strike(self, field: Field) -> None:
