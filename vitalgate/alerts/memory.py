@@ -6,6 +6,7 @@ from array import array
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from vitalgate.alerts.columns import Now, Ref, Sources
 from vitalgate.alerts.machine import State, fingerprint
@@ -168,12 +169,19 @@ def next_deadline(patient: Patient, now: int) -> int | None:
     return min(due, default=None)
 
 
+def _steps(values: NDArray[np.int64]) -> bytes:
+    # As np.diff with a zero before, at a tenth of its time for columns as short as these.
+    steps = values.copy()
+    np.subtract(values[1:], values[:-1], out=steps[1:])
+    return steps.tobytes()
+
+
 def _pack(track: Track) -> _Track:
     columns = []
     for name in _COLUMNS:
         column = getattr(track, name)
         if name in ("times", "order") and column:
-            columns.append(np.diff(np.frombuffer(column, np.int64), prepend=0).tobytes())
+            columns.append(_steps(np.frombuffer(column, np.int64)))
         else:
             columns.append(column.tobytes())
     return _Track(

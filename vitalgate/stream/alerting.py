@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 FLUSH_S = 1.0
 #: And this often when more than so many bytes were written last time: what comes again after a kill is cheap.
 BUSY_FLUSH_S = 5.0
+#: Open alerts are counted, over all patients, this often.
+MEASURE_S = 5.0
 BUSY_BYTES = 1_000_000
 #: Key of the record of everybody's last sign of life; no patient's id.
 HEARD = "\0heard"
@@ -80,7 +82,7 @@ class Alerting(Worker):
         """Open alerts whose state record is due again (another team), without an event."""
         self.unsaved: dict[tuple[int, str], bytes] = {}
         """Memory that Kafka has not taken yet, by partition and patient."""
-        self.flush_at = 0.0
+        self.flush_at = self.measure_at = 0.0
         if not hasattr(self, "registry"):
             self.registry = RegistryView(settings.kafka)
             self.registry.on_change(self._registry_changed)
@@ -249,8 +251,11 @@ class Alerting(Worker):
         await self._remember(changed)
         self.context.acker.durable_all()
         busy = sum(map(len, changed.values())) > BUSY_BYTES
-        self.flush_at = time.monotonic() + (BUSY_FLUSH_S if busy else 0.0)
-        self._measure()
+        now = time.monotonic()
+        self.flush_at = now + (BUSY_FLUSH_S if busy else 0.0)
+        if now >= self.measure_at:
+            self.measure_at = now + MEASURE_S
+            self._measure()
 
     async def stop(self) -> None:
         """Write all that is not written."""

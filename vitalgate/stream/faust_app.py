@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import faust
@@ -102,6 +102,19 @@ class RunConsumer(_Consumer):
         run.records = records
         return run
 
+    async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
+        # As the base class, without the table of offsets that it draws at each commit for a log that nobody keeps.
+        assignment = self.assignment()
+        mine = {tp: offset for tp, offset in offsets.items() if tp in assignment}
+        if not mine:
+            return False
+        done = bool(await self._commit(mine))
+        self._committed_offset.update(mine)
+        return done
+
+    async def verify_all_partitions_active(self) -> None:
+        """Nothing: the harness watches its own loop, and handlers may wait for the database for hours."""
+
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget what was durable: another assignment begins with what is committed."""
         self._durable.clear()
@@ -138,6 +151,9 @@ class _App(faust.App):
 
 class _Quiet(faust.Monitor):
     """Faust keeps statistics of each event; the harness measures batches instead."""
+
+    def _sample(self, prev_event_total: int, prev_message_total: int) -> tuple[int, int]:
+        return prev_event_total, prev_message_total
 
     def on_message_in(self, tp: TP, offset: int, message: Any) -> None:
         return

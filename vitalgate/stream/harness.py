@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -48,6 +49,9 @@ GRACE_S = 0.6
 STALLED_S = 30.0
 #: The runs of one fetch, one a partition, come a moment after each other: so long is waited for them to be one batch.
 _FETCH_S = 0.001
+#: When the collector looks for cycles: new objects, and rounds of the younger generations. Python's 700, 10, 10 let it
+#: run in every batch.
+_COLLECT = (20_000, 20, 20)
 #: What a record weighs in the buffer beside its value.
 _OVERHEAD = 200
 
@@ -61,6 +65,9 @@ def run(worker: Worker, settings: Settings, slot: str | None = None) -> NoReturn
     for noisy, level in (("vitalgate.stream.faust_app", logging.WARNING), ("mode.timers", logging.ERROR)):
         logging.getLogger(noisy).setLevel(level)
     thrift.install()
+    # What lives for long is many small objects: the collector walks them seldom, and what is loaded by now never.
+    gc.freeze()
+    gc.set_threshold(*_COLLECT)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     loop = asyncio.new_event_loop()
     try:

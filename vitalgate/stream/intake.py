@@ -2,7 +2,9 @@
 
 Thin over the pure step `devices.intake.take`. It is the sole owner of the devices of its partitions and remembers what
 it has kept of each on the compacted topic device.sequences, from which it reads that memory again at every assignment.
-That memory is written only after Kafka has the validated batch, so it never claims more than was kept.
+That memory is written only after Kafka has the validated batch, so it never claims more than was kept; and not with
+each batch but some times a second, for all devices that were heard meanwhile. What was taken since is not acknowledged
+to Kafka before: after a kill it is taken again, from the older memory, with the same outcome.
 """
 
 from __future__ import annotations
@@ -36,6 +38,11 @@ log = logging.getLogger(__name__)
 #: corrected (stream/moving.py) counts on it.
 FRESH_S = 0.5
 
+#: The devices' memory is written this often, and their receipts are told no sooner.
+REMEMBER_S = 0.1
+#: Gaps and devices that send too fast are looked for this often.
+WATCH_S = 1.0
+
 States = dict[str, DeviceSequences]
 
 
@@ -45,7 +52,8 @@ class Intake(Worker):
     name = "intake"
     gather_few_s = 0.004
     topics = (topics.RAW,)
-    tick_s = 1.0
+    tick_s = REMEMBER_S
+    deferred = True
     registry: RegistryView
 
     async def start(self, context: Context) -> None:
@@ -61,9 +69,17 @@ class Intake(Worker):
         self.by = f"intake-{context.slot} {vitalgate.__version__}"
         self.states: dict[int, States] = {}
         self.watch = DeviceWatch(settings.intake.max_messages_per_s)
+        self.watch_at = 0.0
+        self._forget()
+
+    def _forget(self) -> None:
+        #: What is newer than what is written, by partition; and the last record taken of each.
+        self.unwritten: dict[int, States] = {}
+        self.taken: dict[int, int] = {}
 
     async def on_assigned(self, partitions: frozenset[int]) -> None:
         """Read what was kept of the devices of these partitions."""
+        self._forget()
         ordered = sorted(partitions)
         loaded = await asyncio.gather(*(self._load(partition) for partition in ordered))
         self.states = dict(zip(ordered, loaded, strict=True))
@@ -72,6 +88,7 @@ class Intake(Worker):
     async def on_revoked(self, partitions: frozenset[int]) -> None:
         """Forget the devices."""
         self.states.clear()
+        self._forget()
 
     async def _load(self, partition: int) -> States:
         states: States = {}
@@ -91,7 +108,7 @@ class Intake(Worker):
         return states
 
     async def handle(self, batch: list[Record]) -> None:
-        """Validated batches, inputs and dead letters; then, when Kafka has these, the devices' memory."""
+        """Validated batches, inputs and dead letters; return when Kafka has these. Memory is written by `tick`."""
         raws = [self._raw(record) for record in batch]
         names = [parsed[0] if (parsed := topics.parse_device_topic(raw.topic)) else None for raw in raws]
         registered = self.registry.devices
@@ -99,13 +116,16 @@ class Intake(Worker):
             began = time.monotonic()
             await self.registry.refresh()
             self.refreshed = began
+        # Apart until it is sent: a batch that fails is taken again from what was before it.
         touched: dict[int, States] = {}
         taken: dict[int, list[Message]] = {}
         for raw, name in zip(raws, names, strict=True):
             message = self._take(raw, name, registered.get(name) if name else None, touched)
             taken.setdefault(raw.partition, []).append(message)
         await self._send(taken)
-        await self._remember(touched)
+        for partition, states in touched.items():
+            self.unwritten.setdefault(partition, {}).update(states)
+        self.taken.update((record.partition, record.offset) for record in batch)
         self._count(taken)
 
     def _raw(self, record: Record) -> RawRecord:
@@ -127,7 +147,7 @@ class Intake(Worker):
         here = touched.setdefault(raw.partition, {})
         state = None
         if name is not None:
-            state = here.get(name)
+            state = here.get(name) or self.unwritten.get(raw.partition, {}).get(name)
             if state is None:
                 state = self.states[raw.partition].get(name)
                 state = sequences.begin(state) if state is not None else None
@@ -170,9 +190,10 @@ class Intake(Worker):
                     )  # fmt: skip
         await self.context.producer.flush_batch()
 
-    async def _remember(self, touched: dict[int, States]) -> None:
+    async def _remember(self) -> None:
+        """Write the memory of the devices heard since the last time; then what was taken of them is done with."""
         produce = self.context.producer.produce
-        for partition, states in touched.items():
+        for partition, states in self.unwritten.items():
             for device, state in states.items():
                 value = encode(state)
                 await produce(
@@ -180,9 +201,13 @@ class Intake(Worker):
                     headers=headers(topics.SEQUENCES, "", content_id(value)),
                 )  # fmt: skip
         await self.context.producer.flush_batch()
-        for partition, states in touched.items():
+        for partition, states in self.unwritten.items():
             self.states[partition].update(states)
             self.watch.kept(states.values())
+        for partition, offset in self.taken.items():
+            self.context.acker.durable(topics.RAW.name, partition, offset)
+        self.unwritten, self.taken = {}, {}
+        metrics.SEQUENCE_GAPS.set(self.watch.gaps())
 
     def _count(self, taken: dict[int, list[Message]]) -> None:
         kinds: Counter[str] = Counter()
@@ -201,10 +226,19 @@ class Intake(Worker):
         for reason, count in reasons.items():
             metrics.DEAD_LETTERED.labels(reason).inc(count)
         metrics.REPEATS.inc(repeats)
-        metrics.SEQUENCE_GAPS.set(self.watch.gaps())
+
+    async def stop(self) -> None:
+        """Write the memory that is not written."""
+        if self.taken:
+            await self._remember()
 
     async def tick(self) -> None:
-        """Report devices that send too fast, and gaps in the numbering that stay open."""
+        """Write memory; report devices that send too fast, and gaps in the numbering that stay open."""
+        if self.taken:
+            await self._remember()
+        if time.monotonic() < self.watch_at:
+            return
+        self.watch_at = time.monotonic() + WATCH_S
         for event in self.watch.report(time.time_ns() // 1000):
             log.warning(event.action, extra={"device": event.entity_id, **event.detail})
             await send_audit(self.context, event)
@@ -222,6 +256,7 @@ class Intake(Worker):
             mqtt_topic=raw.topic, replay_of=raw.replay_of,
         )  # fmt: skip
         await self._send({record.partition: [message]})
+        self.taken[record.partition] = record.offset
 
 
 def identify(message: Message) -> str:

@@ -38,7 +38,7 @@ class Recorder(Worker):
     name = "recorder"
     topics = (topics.VALIDATED,)
     batch_max = 500
-    gather_s = 0.1
+    gather_s = 0.2
     tick_s = 5.0
 
     async def start(self, context: Context) -> None:
