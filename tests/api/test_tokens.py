@@ -11,7 +11,9 @@ import pytest
 from tests.api.conftest import Api
 from tests.api.people import Person, log_in, sign_up
 from vitalgate.api.tokens import Tokens
+from vitalgate.pki.keyring import KeyRing
 from vitalgate.records.permissions import Role
+from vitalgate.storage.records_database import Actor, RecordsDatabase
 from vitalgate.storage.records_login import Identity
 
 DAY = {"metric": "spo2", "from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"}
@@ -99,6 +101,20 @@ def test_the_short_way_answers_as_the_long_one(api: Api, name: str, path: str, g
         documents = [{k: v for k, v in answer.json().items() if k != "instance"} for answer in (short, long)]
         assert documents[0] == documents[1]
         assert short.headers["content-type"] == long.headers["content-type"]
+
+
+@pytest.mark.parametrize("flush", [True, False])
+def test_only_a_read_may_commit_before_the_disk_has_it(api: Api, ring: KeyRing, flush: bool) -> None:
+    settings = api.services.settings.database
+    actor = Actor(api.people["anna"].user, Role.PATIENT)
+    asked = "SELECT current_setting('synchronous_commit')"
+    with RecordsDatabase(settings, ring, most=1, flush_reads=flush) as database:
+        with database.reading(actor) as tx:
+            assert tx.execute(asked).fetchone() == ("on" if flush else "off",)
+        with database.acting(actor) as tx:
+            assert tx.execute(asked).fetchone() == ("on",)
+        with database.service("service:test") as tx:
+            assert tx.execute(asked).fetchone() == ("on",)
 
 
 def test_what_is_known_is_bounded_and_ends_with_the_token() -> None:

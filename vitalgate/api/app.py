@@ -67,7 +67,11 @@ def make_services(settings: Settings, ring: KeyRing | None = None) -> Services:
     return Services(
         settings=settings,
         database=RecordsDatabase(
-            settings.database, ring, most=api.connections, further=plan_limits.checks(settings.alerting.rules)
+            settings.database,
+            ring,
+            most=api.connections,
+            further=plan_limits.checks(settings.alerting.rules),
+            flush_reads=api.flush_reads,
         ),
         ring=ring,
         files=open_files(settings, ring),

@@ -28,6 +28,8 @@ from vitalgate.storage.errors import StorageError, TransientDatabaseError, trans
 _SET = "SELECT set_config('vitalgate.' || name, value, true) FROM unnest(%s::text[], %s::text[]) AS given (name, value)"
 #: Proves the access token, and acts as the user from here to the end of the transaction.
 _ENTER = "SELECT enter(%s::bytea, %s::text[], %s, %s, %s, %s, %s)"
+#: The commit does not wait for the disk: of a transaction that writes nothing but that something was read.
+_SOON = "set_config('synchronous_commit', 'off', true)"
 #: What a constraint that is in the way means to a person, by a part of its name.
 _STANDS_AGAINST = {
     "appointments_provider_once": "the clinician has another appointment at that time",
@@ -123,11 +125,13 @@ class RecordsDatabase:
         Alert team of patients who are registered by their profile.
     further
         Pre-conditions of changes that the records cannot know of, by kind of record: of an active plan's alert limits.
+    flush_reads
+        Whether `reading` waits until its audit events are on the disk; changes always do.
     """
 
     def __init__(
         self, settings: DatabaseSettings, keys: KeyRing, *, most: int = 8, team: str = "care", application: str = "api",
-        further: Mapping[str, Further] | None = None,
+        further: Mapping[str, Further] | None = None, flush_reads: bool = True,
     ) -> None:  # fmt: skip
         if not settings.dsn:
             raise StorageError("database.dsn is empty: name a PostgreSQL (VITALGATE_DATABASE_DSN) or `vitalgate up`")
@@ -135,6 +139,7 @@ class RecordsDatabase:
         self.keys = keys
         self._team = team
         self._further = further or {}
+        self._begin_reading = _ENTER if flush_reads else f"{_ENTER}, {_SOON}"
         where = self.names
         options = (
             f"-c search_path={where.records},{where.data},public -c timezone=UTC -c datestyle=ISO -c jit=off"
@@ -198,7 +203,7 @@ class RecordsDatabase:
         try:
             with self._connected() as connection, connection.pipeline():
                 # One transaction from here to the end of the pipeline: no statement of it commits.
-                connection.execute(_ENTER, self._entering(actor, proof))
+                connection.execute(self._begin_reading.encode(), self._entering(actor, proof))
                 yield Transaction(connection, actor, self.keys, self.names, actor.user_id)
         except NotAllowed as error:
             self._tell_refused(actor, error)
