@@ -62,6 +62,36 @@ def test_what_is_said_of_a_beat_depends_on_a_bounded_stretch() -> None:
     assert classes.BEFORE_S >= classes.CONTEXT_S and classes.AFTER_S >= classes.AHEAD_S
 
 
+def test_wanted_beats_are_judged_as_among_all() -> None:
+    fs = 250.0
+    ecg, _ = rhythm(*ectopy(120), fs, 0.03)
+    beats = find_beats(ecg, fs)[0]
+    forms = np.stack([cut_forms(lead, fs, beats) for lead in (ecg, -ecg)])
+    whole = classify_forms(forms, beats, fs)
+    for wanted in ([3], [0, 1, 50, 90], slice(17, 40), []):
+        rows = np.arange(len(beats))[wanted]
+        part = classify_forms(forms, beats, fs, np.array(wanted, int) if isinstance(wanted, list) else wanted)
+        assert np.array_equal(part.shares, whole.shares[rows]) and np.array_equal(part.kinds, whole.kinds[rows])
+
+
+def test_beats_of_one_form_share_their_odds() -> None:
+    rng = np.random.default_rng(4)
+    one, two = np.zeros((2, POINTS), np.int16)
+    one[30:60], two[30:60] = 1000 * np.sin(np.arange(30) / 3), 900 * np.cos(np.arange(30) / 5)
+    forms = np.stack([one, two, one, one, two, one])[np.newaxis]
+    shares = rng.dirichlet(np.ones(4), 6)
+    out = np.exp(classes.with_one_form(np.log(shares), forms, np.array([4, 4, 4, 4, 4, 5])))
+    assert np.allclose(out.sum(axis=1), 1)
+    odds, shown = (np.log(table[:, 3] / (1 - table[:, 3])) for table in (shares, out))
+    for group in ([0, 2, 3], [1, 4], [5]):
+        # Half its own, half that of the same form in the same block; alone it stays as it was.
+        assert np.allclose(shown[group], 0.5 * (odds[group] + odds[group].mean()), atol=1e-3)
+    # What is not V is divided as before.
+    assert np.allclose(
+        out[:, :3] / out[:, :3].sum(axis=1, keepdims=True), shares[:, :3] / shares[:, :3].sum(axis=1, keepdims=True)
+    )
+
+
 def test_forms_of_a_stretch_are_those_of_the_whole(make_ecg: Make) -> None:
     ecg, _ = make_ecg(40, 360.0, 80, 3, 0.05)
     beats = find_beats(ecg, 360.0)[0]

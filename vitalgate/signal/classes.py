@@ -1,8 +1,9 @@
 """Beat classes of ANSI/AAMI EC57 (N, S, V, F) from form and rhythm, without tuning to the patient.
 
 Each beat is compared with the company it keeps (``company``: up to two minutes before, some seconds after), and a
-boosted-tree model (``models/beat-classes.json``) decides. Q (paced, or not to be told) is not predicted: without a
-pacemaker's spike nothing in one lead tells it.
+boosted-tree model (``models/beat-classes.json``) says how likely each class is. Whether a beat is ventricular is then
+half its own odds, half the mean odds of the beats of the same form in its 10-s block: beats of one form come from one
+place. Q (paced, or not to be told) is not predicted: without a pacemaker's spike nothing in one lead tells it.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 from vitalgate.signal import company
 from vitalgate.signal.beats import AFTER_S as BEATS_AFTER_S
 from vitalgate.signal.beats import BEFORE_S as BEATS_BEFORE_S
-from vitalgate.signal.forms import CUT_AFTER_S, CUT_BEFORE_S, Forms, cut_forms
+from vitalgate.signal.forms import CUT_AFTER_S, CUT_BEFORE_S, QRS, Forms, cut_forms
 from vitalgate.signal.grid import Index, as_signals
 from vitalgate.signal.trees import model
 
 NAME = "vg-beat-class"
-VERSION = "2"
+VERSION = "3"
 
 #: The class of a beat at t depends on beats and forms in [t - CONTEXT_S, t + AHEAD_S]: it is judged with the others of
 #: its 10-s block of the absolute grid.
@@ -32,6 +33,12 @@ AFTER_S = AHEAD_S + max(CUT_AFTER_S, BEATS_AFTER_S)
 
 #: What a missing neighbour's value is, for the model, and how large any value may be.
 MISSING, MOST = -9.0, 99.0
+
+#: Beats of a block whose QRS complexes correlate by this (mean over the leads) are of one form.
+ONE_FORM = 0.9
+#: Odds are summed as whole numbers of this share of a neper, at most so many: exact in any order.
+_ODDS_UNIT, _MOST_ODDS = 1 / 4096, 20.0
+_BLOCKS = 64
 
 #: Names of what the model sees. Of the intervals it sees ratios only: a person's rate says nothing of a beat.
 NAMES = company.NAMES
@@ -79,8 +86,60 @@ def classify_forms(
     if leads.ndim != 3 or leads.shape[1] != np.size(beats):
         raise ValueError(f"forms have shape {np.shape(forms)} for {np.size(beats)} beats; cut them from the same beats")
     trees = model("beat-classes")
-    logs = sum(np.log(trees.shares(features(lead, beats, fs, wanted)) + 1e-9) for lead in leads)
-    return decide(np.asarray(logs) / max(1, len(leads)), trees.card["decision_weights"])
+    at = np.asarray(beats, np.int64).ravel()
+    rows = np.arange(len(at)) if wanted is None else np.arange(len(at))[wanted]
+    block = blocks(at, fs)
+    whole = np.flatnonzero(np.isin(block, block[rows]))
+    logs = sum(np.log(trees.shares(features(lead, at, fs, whole)) + 1e-9) for lead in leads)
+    shown = with_one_form(np.asarray(logs) / max(1, len(leads)), leads[:, whole], block[whole])
+    return decide(shown[np.searchsorted(whole, rows)], trees.card["decision_weights"])
+
+
+def blocks(beats: Index, fs: float) -> Index:
+    """The 10-s block of the absolute grid that each beat is in."""
+    return np.asarray(beats // round(company.BLOCK_S * fs))
+
+
+def with_one_form(logs: NDArray[np.float64], forms: NDArray[np.int16], block: Index) -> NDArray[np.float64]:
+    """Logarithms of shares in which V has half its own odds and half those of the block's beats of the same form.
+
+    Parameters
+    ----------
+    logs
+        (n, 4) logarithms of shares, order F, N, S, V: each beat by itself.
+    forms
+        (n_leads, n, POINTS) of the same beats.
+    block
+        (n,) which block each is of, not decreasing; all beats of a block are there.
+
+    Returns
+    -------
+    (n, 4); what is not V is divided as before. Whole numbers are summed: a block's do not depend on the others.
+    """
+    if not len(logs):
+        return logs
+    other = np.logaddexp(np.logaddexp(logs[:, 0], logs[:, 1]), logs[:, 2])
+    rest, odds = logs[:, :3] - other[:, np.newaxis], logs[:, 3] - other
+    whole = np.round(np.clip(odds, -_MOST_ODDS, _MOST_ODDS) / _ODDS_UNIT)
+    units = [company.unit(lead[:, QRS].astype(np.float32)) for lead in forms]
+    firsts = np.flatnonzero(np.concatenate([[True], block[1:] != block[:-1]]))
+    sizes = np.diff(np.append(firsts, len(block)))
+    mean = np.empty(len(block))
+    for low in range(0, len(firsts), _BLOCKS):
+        first, size = firsts[low : low + _BLOCKS], sizes[low : low + _BLOCKS]
+        column = np.arange(int(size.max()))
+        there = column < size[:, np.newaxis]
+        index = np.where(there, first[:, np.newaxis] + column, first[:, np.newaxis])
+        like = np.zeros((len(first), len(column), len(column)), np.float32)
+        for unit in units:
+            like += unit[index] @ unit[index].transpose(0, 2, 1)
+        mates = like > np.float32(ONE_FORM * len(units) * company.UNIT**2)
+        mates |= np.eye(len(column), dtype=np.bool_)
+        mates &= there[:, np.newaxis]
+        sums = (mates @ whole[index][:, :, np.newaxis])[:, :, 0]
+        mean[index[there]] = (sums / np.maximum(mates.sum(axis=2), 1))[there]
+    odds = 0.5 * (whole + mean) * _ODDS_UNIT
+    return np.column_stack([rest - np.logaddexp(0, odds)[:, np.newaxis], -np.logaddexp(0, -odds)])
 
 
 def decide(logs: NDArray[np.float64], weights: dict[str, float]) -> Classified:

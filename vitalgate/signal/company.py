@@ -55,7 +55,8 @@ FORM = (
 )  # fmt: skip
 NAMES = RHYTHM + FORM
 
-_UNIT = 1024.0
+#: Length of a QRS complex in ``unit``.
+UNIT = 1024.0
 _ALIKE, _VERY_ALIKE = 0.9, 0.96
 #: The norm is made of beats with at least so many alike (of all; of the largest group's), at most so much longer than
 #: the shortest of such.
@@ -149,11 +150,10 @@ def put_apart(lines: Sequence[Index], fs: float) -> Index:
     return np.concatenate(at) if at else np.empty(0, np.int64)
 
 
-def _unit(shapes: Float) -> Float:
-    """QRS complexes of length _UNIT, in whole numbers."""
-    body = shapes[:, QRS]
+def unit(body: Float) -> Float:
+    """QRS complexes (columns QRS of forms) of length UNIT, in whole numbers."""
     body = body - body.mean(axis=1, keepdims=True)
-    return np.asarray(np.round(body * (np.float32(_UNIT) / (np.sqrt((body * body).sum(axis=1, keepdims=True)) + 1))))
+    return np.asarray(np.round(body * (np.float32(UNIT) / (np.sqrt((body * body).sum(axis=1, keepdims=True)) + 1))))
 
 
 class _Company:
@@ -161,7 +161,7 @@ class _Company:
 
     def __init__(self, rr: Floats, shapes: Float, low: Index, high: Index) -> None:
         self.rr, self.shapes, self.low, self.high = rr, shapes, low, high
-        self.unit = _unit(shapes)
+        self.unit = unit(shapes[:, QRS])
         length, others = outline(shapes)
         self.pair = np.column_stack([np.ones(len(shapes), np.float32), _whole(length, 1e5, 0.2)])
         self.others = np.stack(
@@ -190,7 +190,7 @@ class _Company:
         for k, alike_to, like, mates in self._alike(low, high, own):
             sums[k, : sizes[k]] = alike_to @ self.pair[low[k] : high[k]]
             mine.append(mates)
-            very.append(np.count_nonzero(like > np.float32(_VERY_ALIKE * _UNIT**2), axis=1))
+            very.append(np.count_nonzero(like > np.float32(_VERY_ALIKE * UNIT**2), axis=1))
         count = sums[:, :, 0]
         total = sizes[:, np.newaxis]
         share = count / total
@@ -204,9 +204,9 @@ class _Company:
         rr = self.rr[index]
         norm_rr = middle(np.where(norm, rr, np.nan))
         near = np.zeros(index.shape, np.float32)
-        for k, complex_ in enumerate(_unit(template)):
+        for k, complex_ in enumerate(unit(template[:, QRS])):
             near[k, : sizes[k]] = self.unit[low[k] : high[k]] @ complex_
-        near /= np.float32(_UNIT**2)
+        near /= np.float32(UNIT**2)
         with np.errstate(invalid="ignore", divide="ignore"):
             early = rr / norm_rr[:, np.newaxis]
         following = np.full_like(early, np.nan)
@@ -242,7 +242,7 @@ class _Company:
             origin = int(low[first])
             unit = self.unit[origin : int(high[last])]
             like = unit @ unit.T
-            alike_to = (like > np.float32(_ALIKE * _UNIT**2)).astype(np.float32)
+            alike_to = (like > np.float32(_ALIKE * UNIT**2)).astype(np.float32)
             for k in range(first, last + 1):
                 inside = slice(int(low[k]) - origin, int(high[k]) - origin)
                 mine = own[k] - origin

@@ -21,7 +21,7 @@ from vitalgate.signal.irregularity import irregularity
 from vitalgate.signal.trees import Boosted, model
 
 NAME = "vg-fibrillation"
-VERSION = "2"
+VERSION = "3"
 
 WINDOW_BEATS = 30
 #: A window is judged with up to so many beats before and after it, if they are within CONTEXT_S of it.

@@ -23,7 +23,7 @@ from vitalgate.signal.quality import Grade, Reason, signal_quality
 from vitalgate.signal.trees import model
 
 NAME = "vg-strips"
-VERSION = "2"
+VERSION = "3"
 
 #: With fewer beats nothing is said of the rhythm: the features are MISSING.
 FEWEST_BEATS = 6
