@@ -126,7 +126,7 @@ def test_clusters_whose_data_directory_is_gone_are_swept(tmp_path: Path, monkeyp
 
 def test_a_folder_without_a_server_is_refused_with_the_remedy(tmp_path: Path) -> None:
     part = Stack(tmp_path / "data", {"local.postgres_bin": "/nowhere"}, {"postgres"})
-    with pytest.raises(Exception, match=r"local\.postgres_bin is '/nowhere', where no PostgreSQL 14 or later is; give"):
+    with pytest.raises(PartError, match=r"local\.postgres_bin is '/nowhere', where no PostgreSQL 14 or later is; give"):
         part.start()
 
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from vitalgate.config.loading import Loaded, load
 from vitalgate.local import control, postgres
-from vitalgate.local.errors import StackError
+from vitalgate.local.errors import PartError, StackError
 from vitalgate.local.layout import Layout, State
 
 #: Told of each process that has become ready: its name and the seconds it took.
@@ -71,6 +71,8 @@ class Stack:
 
         Raises
         ------
+        PartError
+            When a part is missing or cannot be prepared.
         StackError
             When a part cannot be started; the text ends with the last lines of its log.
         """
@@ -90,7 +92,7 @@ class Stack:
         )
         self._supervisor = supervisor
         assert supervisor.stdin is not None and supervisor.stdout is not None
-        error = ""
+        error, kind = "", StackError
         try:
             with contextlib.suppress(BrokenPipeError):
                 supervisor.stdin.write(json.dumps(request).encode() + b"\n")
@@ -100,14 +102,14 @@ class Stack:
                 if event["event"] == "ready":
                     return
                 if event["event"] == "failed":
-                    error = event["error"]
+                    error, kind = event["error"], PartError if event.get("part") else StackError
                 elif progress:
                     progress(event["name"], event["seconds"])
         except BaseException:
             self._end_supervisor()
             raise
         code = self._end_supervisor()
-        raise StackError(
+        raise kind(
             error
             or f"the supervisor ended with status {code} while starting; its log is {self.layout.log('supervisor')}"
         )

@@ -26,7 +26,7 @@ from vitalgate.config.loading import Loaded, SettingsError, env_name, load
 from vitalgate.local import logs, postgres, processes, roles
 from vitalgate.local.child import Child, Gate, Spec
 from vitalgate.local.control import Control, answers
-from vitalgate.local.errors import StackError
+from vitalgate.local.errors import PartError, StackError
 from vitalgate.local.layout import Layout, State, write_stack_file
 from vitalgate.local.migrate import migrate
 from vitalgate.local.plan import Part, choose, own_processes
@@ -98,7 +98,7 @@ class Supervisor:
                 log.info("stack ready")
             await stop
         except (StackError, SettingsError) as error:
-            report(event="failed", error=str(error))
+            report(event="failed", error=str(error), part=isinstance(error, PartError))
             log.error("%s", error)
             code = 1
         except Exception as error:
