@@ -142,14 +142,14 @@ class Analysis(Worker):
         self.core.take(
             found.patient, found.message, op=found.op, partition=record.partition,
             offset=record.offset + self.bases.of(topics.INPUTS, record.partition),
-            partial=self.partial.get(record.partition, True), now_us=time.time_ns() // 1000,
-            again=found.cause == "reprocess",
+            partial=self.partial.get(record.partition, True), now_us=time.monotonic_ns() // 1000,
+            again=found.cause == "reprocess", wall_us=time.time_ns() // 1000,
         )  # fmt: skip
 
     async def tick(self) -> None:
         """Finish recordings that have gone quiet, and try again what waited for the database."""
         await self.recover()
-        now_us = time.time_ns() // 1000
+        now_us = time.monotonic_ns() // 1000  # the wall clock may be set while a recording goes on
         self.core.go_idle(now_us - int(self.context.settings.analysis.idle_s * 1_000_000))
         await self._publish_due()
         self.core.retire(now_us - _RETIRE_S * 1_000_000)

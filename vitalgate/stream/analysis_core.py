@@ -71,6 +71,7 @@ class AnalysisCore:
         partial: bool,
         now_us: int,
         again: bool = False,
+        wall_us: int | None = None,
     ) -> None:
         """Take the ECG waveforms of one patient input.
 
@@ -83,9 +84,12 @@ class AnalysisCore:
         partial
             True when earlier inputs of this partition were not read, so that a line may have begun before.
         now_us
-            Arrival, for telling when a recording has gone quiet.
+            Arrival, for telling when a recording has gone quiet, on the clock of `go_idle` and `retire`: one that is
+            never set.
         again
             True when history is run again: what depends on these samples is worked out, also if they are known.
+        wall_us
+            Arrival by the wall clock, which is when what is run again was received; `now_us` when not given.
         """
         for waveform in message.waveforms:
             if not waveform.channel.startswith(ECG):
@@ -94,7 +98,7 @@ class AnalysisCore:
             if packet is not None:
                 key = self._key(patient, message.device, waveform)
                 # What is run again does not become news of the day on which it was measured.
-                received_us = now_us if again else message.received_us
+                received_us = (now_us if wall_us is None else wall_us) if again else message.received_us
                 self._take(key, packet, op, partition, offset, partial, now_us, again, received_us)
 
     @staticmethod
