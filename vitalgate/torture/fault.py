@@ -41,7 +41,10 @@ ROWS: Mapping[str, tuple[str, str]] = {
     "network": ("network cut, slow, lossy, stalled, half-open between any two parts", "lost 0"),
     "room": ("disk full for Kafka, Mosquitto, PostgreSQL; a worker out of memory", "clear error, recovers, lost 0"),
     "poison": ("messages that make a handler raise", "dead letter, nothing skipped behind it"),
-    "clock": ("clocks hours off, jumping, in another zone, at the epoch", "event time kept, skew estimated"),
+    "clock": (
+        "devices' clocks hours off, jumping, in another zone, at the epoch; the server's clock stepping",
+        "event time kept, skew estimated",
+    ),
     "herd": ("1,000 devices offline, then all back at once", "lost 0; alerts in time"),
     "scale": ("gateways and workers added and taken away", "lost 0, order kept"),
     "upgrade": ("old and new worker side by side, schema migration under load", "lost 0"),

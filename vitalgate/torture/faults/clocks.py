@@ -15,6 +15,7 @@ from vitalgate.simulators.connection import Connection
 from vitalgate.simulators.physiology import Person
 from vitalgate.simulators.scenario import DeviceOf
 from vitalgate.torture.fault import Fault, Field
+from vitalgate.torture.shape import Shape
 
 _CLOCKS: dict[str, float] = {
     "ahead": 3 * 3600.0,
@@ -115,3 +116,29 @@ class WrongClocks(Fault):
                 ).fetchall()
                 found[clock] = (stored, dict(dead))
         return found
+
+
+class ServerClockSteps(Fault):
+    """The wall clock of all our processes set hours ahead and back again, then seconds behind, while devices are right.
+
+    As when somebody sets a server's clock, or a virtual machine wakes up. Readings must bear the same times, alerts the
+    same onsets; timeouts, sessions and resending must neither stand still nor run out. A clock further behind than
+    `intake.skew_tolerance_s` makes what comes look as if it came from the future, and is refused with that reason: that
+    is not tried here, since refused is not the same.
+    """
+
+    name: ClassVar[str] = "server-clock-steps"
+    row: ClassVar[str] = "clock"
+    shape: ClassVar[Shape] = Shape(stepped_clock=True)
+    seconds: ClassVar[float] = 16.0
+
+    async def strike(self, field: Field) -> None:
+        """Ahead, back, behind, back."""
+        steps = (field.chance.uniform(0.5, 5) * 3600, 0.0, -field.chance.uniform(2, 20), 0.0)
+        try:
+            for step in steps:
+                field.say(f"the clock of our processes: {step:+.0f} s")
+                await field.do(field.rig.clock.set, step)
+                await field.pause(2, 4)
+        finally:
+            await field.do(field.rig.clock.set, 0.0)
