@@ -45,6 +45,8 @@ class Recorder(Worker):
         """Connect to the database."""
         await super().start(context)
         settings = context.settings
+        self.unsure: set[int] = set()
+        """Partitions of which a batch may be stored and not published."""
         if not hasattr(self, "store"):
             bases = await bases_of(settings.kafka)
             self.database = DatabaseThread("recorder")
@@ -70,12 +72,20 @@ class Recorder(Worker):
         await self.database.call(self.store.flush_published)
 
     async def handle(self, batch: list[Record]) -> None:
-        """One transaction for each run of consecutive batches of a partition, then its public records."""
+        """One transaction for each run of consecutive batches of a partition, then its public records.
+
+        What was stored when Kafka refused its public records is known to the store when it comes again, and has no
+        public records then: it is published from the tables first.
+        """
+        if self.unsure:
+            await self.on_assigned(frozenset(self.unsure))
+            self.unsure.clear()
         for part in merged(decode_batch(record.value or b"") for record in batch):
             await self._record(part)
 
     async def _record(self, batch: ValidatedBatch) -> None:
         began = time.monotonic()
+        self.unsure.add(batch.partition)
         applied = await self.database.call(self.store.apply, batch)
         metrics.BATCH_SECONDS.observe(time.monotonic() - began)
         if applied.messages:
@@ -84,6 +94,7 @@ class Recorder(Worker):
                 metrics.DEVICE_TO_ROW.observe(max(0, committed_us - message.received_us) / 1e6)
             await self._audit(batch, applied)
         await self._publish(applied)
+        self.unsure.discard(batch.partition)
         _count(applied)
 
     async def _publish(self, applied: Applied) -> None:
