@@ -146,6 +146,12 @@ class Leaks(RuleBasedStateMachine):
         self.before = records_changes.newest(database)
         for name in PEOPLE:
             self._listen(name, None)
+        # So that there is something to leak from the first step on.
+        doctor, who = DOCTORS[0], PATIENTS[0]
+        self.assign_or_end(doctor, who)
+        self.write(doctor, "lab_result", who, False)
+        self.write(who, "message", who, True)
+        self._note_changes()
 
     def teardown(self) -> None:
         """Every live query is told what is due, once; then all are closed."""
