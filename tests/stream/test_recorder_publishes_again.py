@@ -29,7 +29,7 @@ class _Store:
     def applied(self, readings: list[Any]) -> Any:
         return SimpleNamespace(
             partition=0, first=0, last=0, messages=0, public_readings=readings, public_waveforms=[], dead=[],
-            stored=0, duplicate=0, dead_lettered=0, skipped=0, versions=0,
+            items=1, stored=1, duplicate=0, dead_lettered=0, skipped=0, versions=0, reasons={}, holes=[], by="test",
         )  # fmt: skip
 
     def apply(self, _batch: ValidatedBatch) -> Any:
@@ -50,10 +50,16 @@ class _Store:
 def test_what_kafka_refused_is_published_when_the_batch_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vitalgate.stream.recorder._count", lambda _applied: None)
     sent: list[str] = []
+    told: list[Any] = []
     refusals = [NotDeliveredError("Broker: Invalid timestamp")]
 
     async def produce(topic: topics.Topic, **_: Any) -> None:
         sent.append(topic.name)
+
+    async def send_audit(_context: Any, event: Any) -> None:
+        told.append(event)
+
+    monkeypatch.setattr("vitalgate.stream.recorder.send_audit", send_audit)
 
     async def flush_batch() -> None:
         if refusals:
@@ -73,6 +79,10 @@ def test_what_kafka_refused_is_published_when_the_batch_comes_again(monkeypatch:
     assert sent == []
     asyncio.run(recorder.handle(batch))
     assert sent == ["device.readings"]
+    # The batch's audit event may have been lost with them.
+    assert [(event.action, event.detail) for event in told] == [
+        ("batch.recorded", {"items": 1, "stored": 1, "by": "test", "again": True})
+    ]
     assert recorder.unsure == set()
     asyncio.run(recorder.handle(batch))
     assert sent == ["device.readings"]

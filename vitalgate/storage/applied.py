@@ -45,6 +45,8 @@ class Applied:
     """Parts of earlier holes that came now."""
     reasons: dict[str, int] = field(default_factory=dict)
     """Dead letters by reason."""
+    by: str = ""
+    """Who made the batch; told of ranges that are published again."""
 
 
 def merge(into: Applied, other: Applied) -> None:

@@ -145,16 +145,23 @@ class Recorder:
             self._published.clear()
 
     def unpublished(self, partition: int) -> Iterator[Applied]:
-        """Ranges that were stored but not marked as published, their public records made again from the tables."""
+        """Ranges that were stored but not marked as published, with the ledger's counts and who made them.
+
+        Their public records are made again from the tables.
+        """
         with self._transaction() as connection:
             ranges = connection.execute(
-                "SELECT first_offset, last_offset, renumbered FROM ledger"
+                "SELECT first_offset, last_offset, messages, items, stored, duplicate, dead_lettered, derived, made_by,"
+                " renumbered FROM ledger"
                 " WHERE topic = %s AND partition = %s AND NOT published ORDER BY first_offset",
                 (self._topic, partition),
             ).fetchall()
-        for first, last, renumbered in ranges:
+        for first, last, messages, items, stored, duplicate, dead, derived, by, renumbered in ranges:
             with self._transaction() as connection:
-                applied = Applied(partition, first, last)
+                applied = Applied(
+                    partition, first, last, messages=messages, items=items, stored=stored, duplicate=duplicate,
+                    dead_lettered=dead, derived=derived, by=by,
+                )  # fmt: skip
                 rebuild.fill(connection, applied, renumbered or [])
             yield applied
 

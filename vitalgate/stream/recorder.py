@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from vitalgate.config import topics
 from vitalgate.config.topics import Topic
@@ -60,7 +61,7 @@ class Recorder(Worker):
         await self.database.call(self.store.open)
 
     async def on_assigned(self, partitions: frozenset[int]) -> None:
-        """Publish again what was stored and not marked as published."""
+        """Publish and audit again what was stored and not marked as published: one event too many tells no untruth."""
         for partition in sorted(partitions):
             rest = await self.database.call(self.store.unpublished, partition)
             while (applied := await self.database.call(next, rest, None)) is not None:
@@ -68,6 +69,7 @@ class Recorder(Worker):
                     "publishing again",
                     extra={"partition": partition, "first": applied.first, "last": applied.last},
                 )
+                await self._audit(applied, applied.by, again=True)
                 await self._publish(applied)
         await self.database.call(self.store.flush_published)
 
@@ -92,7 +94,7 @@ class Recorder(Worker):
             committed_us = time.time_ns() // 1000
             for message in batch.messages[-applied.messages :]:
                 metrics.DEVICE_TO_ROW.observe(max(0, committed_us - message.received_us) / 1e6)
-            await self._audit(batch, applied)
+            await self._audit(applied, batch.by)
         await self._publish(applied)
         self.unsure.discard(batch.partition)
         _count(applied)
@@ -113,14 +115,16 @@ class Recorder(Worker):
                 topic, key=record.key, value=record.value, headers=headers(topic, record.trace, record.message_id)
             )
 
-    async def _audit(self, batch: ValidatedBatch, applied: Applied) -> None:
+    async def _audit(self, applied: Applied, by: str, *, again: bool = False) -> None:
         where = f"{topics.RAW.name}/{applied.partition}/{applied.first}-{applied.last}"
         counts = {
             name: value
             for name in ("messages", "items", "stored", "duplicate", "dead_lettered", "versions")
             if (value := getattr(applied, name))
         }
-        detail = {**counts, "by": batch.by}
+        detail: dict[str, Any] = {**counts, "by": by}
+        if again:
+            detail["again"] = True
         if applied.reasons:
             detail["reasons"] = applied.reasons
         if applied.holes:
