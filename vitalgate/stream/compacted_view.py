@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 
 REFRESH_S = 5.0
 _STEP_S = 0.003
+#: An answer takes milliseconds; a node that takes so long is asked no more, another may lead by now.
+_ANSWER_S = 1.0
 
 
 class CompactedView:
@@ -86,14 +89,22 @@ class CompactedView:
         raise NotImplementedError
 
     def _ends(self, timeout_s: float) -> dict[str, int]:
-        assert self._asker is not None, "call ready() first"
-        try:
-            return {
-                name: self._asker.get_watermark_offsets(TopicPartition(name, 0), timeout=timeout_s, cached=False)[1]
-                for name in self._next
-            }
-        except KafkaException as error:
-            raise TransientError(f"{self._what} cannot be asked for their end ({error.args[0].str()})") from error
+        asker = self._asker
+        assert asker is not None, "call ready() first"
+        until = time.monotonic() + timeout_s
+        while True:
+            try:
+                return {
+                    name: asker.get_watermark_offsets(TopicPartition(name, 0), timeout=_ANSWER_S, cached=False)[1]
+                    for name in self._next
+                }
+            except KafkaException as error:
+                if time.monotonic() >= until:
+                    text = f"{self._what} cannot be asked for their end ({error.args[0].str()})"
+                    raise TransientError(text) from error
+                # The node that led the topic may be gone; librdkafka would go on asking it until it is back.
+                with contextlib.suppress(KafkaException):
+                    asker.list_topics(timeout=_ANSWER_S)
 
     def _run(self) -> None:
         try:
