@@ -240,6 +240,8 @@ def _deliver(post: Post, workers: Workers, chance: random.Random, records: Seque
         if chance.random() < 0.6:
             time.sleep(chance.uniform(0, 1.0))
             workers.disturb()
+    # What escalates when depends on whether it was there before time went on; Kafka orders no two topics.
+    post.settle()
     post.send(story.time())
 
 

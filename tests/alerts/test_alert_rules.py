@@ -306,10 +306,27 @@ def test_the_last_sign_of_life_outlives_a_restart_without_writing_the_patients_m
     assert heard is not None and subject.pack_heard() is None
     fresh = make("device-silent")
     fresh.load_heard(heard)
+    assert fresh.now == us(0)  # the newest tick is known before the next one comes
     fresh.load(name, packed)
     assert fresh.tick(us(948), us(948)) == []
     (event,) = fresh.tick(us(949), us(949))
     assert event.onset == when(us(49))
+
+
+def test_the_newest_tick_is_kept_while_nobody_is_heard() -> None:
+    subject = make("device-silent")
+    subject.tick(us(0), us(0))
+    kept = subject.pack_heard()
+    assert kept is not None
+    subject.tick(us(9), us(9))
+    assert subject.pack_heard() is None
+    subject.tick(us(10), us(10))
+    newer = subject.pack_heard()
+    assert newer is not None
+    fresh = make("device-silent")
+    fresh.load_heard(newer)
+    fresh.load_heard(kept)
+    assert fresh.now == us(10)
 
 
 def test_what_is_provisional_raises_only_what_is_urgent() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitalgate.alerts.columns import Now, Ref, Sources
-from vitalgate.alerts.machine import State, fingerprint
+from vitalgate.alerts.machine import NEVER, State, fingerprint
 from vitalgate.alerts.patient import Known, Patient, Waiting
 from vitalgate.alerts.presence import Presence
 from vitalgate.alerts.rules import Book
@@ -74,6 +74,7 @@ class Head(msgspec.Struct, array_like=True):
     """Events that were about to be told when it was written."""
 
 
+_TICK = ""
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Memory).decode
 _heard = msgspec.msgpack.Decoder(Heard).decode
@@ -137,14 +138,16 @@ def unpack(packed: bytes, name: str, book: Book, now: Now | None = None) -> Pati
     return patient
 
 
-def pack_heard(heard: Heard) -> bytes:
-    """Last signs of life as a record."""
-    return _encode(heard)
+def pack_heard(heard: Heard, now: int) -> bytes:
+    """Last signs of life as a record, with the newest tick (us), which stands under a key that no series has."""
+    return _encode(heard | {_TICK: {_TICK: {_TICK: (now, now)}}})
 
 
-def unpack_heard(packed: bytes) -> Heard:
-    """The same from the record. Raises msgspec.DecodeError when it is none."""
-    return _heard(packed)
+def unpack_heard(packed: bytes) -> tuple[Heard, int]:
+    """The same from the record; the tick is NEVER in one without. Raises msgspec.DecodeError when it is none."""
+    heard = _heard(packed)
+    tick = heard.pop(_TICK, None)
+    return heard, NEVER if tick is None else tick[_TICK][_TICK][0]
 
 
 def next_deadline(patient: Patient, now: int) -> int | None:

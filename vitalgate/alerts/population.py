@@ -18,6 +18,9 @@ from vitalgate.alerts.patient import Known, Patient
 from vitalgate.alerts.roster import Roster
 from vitalgate.alerts.rules import Book
 
+#: While nobody is heard the newest tick is kept this often.
+_TICK_EVERY_US = 10_000_000
+
 Worn = Mapping[str, list[tuple[int, int | None]]]
 
 
@@ -55,6 +58,7 @@ class Population:
         self._deadlines: list[tuple[int, str]] = []
         self._heard: memory.Heard = {}
         self._heard_anew = False
+        self._tick_kept = NEVER
 
     @property
     def now(self) -> int:
@@ -130,15 +134,20 @@ class Population:
         self._heard_anew = True
 
     def pack_heard(self) -> bytes | None:
-        """The record of everybody's last sign of life; None when it is as it was."""
-        if not self._heard_anew:
+        """The record of everybody's last sign of life and of the newest tick; None when it is as it was.
+
+        Who takes over would else not know the time until the next tick, and for a person's command take the machine's.
+        """
+        if not self._heard_anew and self.now - self._tick_kept < _TICK_EVERY_US:
             return None
         self._heard_anew = False
-        return memory.pack_heard(self._heard)
+        self._tick_kept = self.now
+        return memory.pack_heard(self._heard, self.now)
 
     def load_heard(self, packed: bytes) -> None:
         """Take that record. Raises msgspec.DecodeError when it is none."""
-        self._heard = memory.unpack_heard(packed)
+        self._heard, tick = memory.unpack_heard(packed)
+        self.clock.us = max(self.now, tick)
         for patient in self._patients.values():
             self._bring_up_to_date(patient)
 
