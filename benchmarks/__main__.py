@@ -40,7 +40,7 @@ SECTIONS: dict[str, tuple[str, Text]] = {
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--write", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
-    help="Also put the figures into this document.",
+    help="Also put the figures into this document; sections that are not measured stay there.",
 )  # fmt: skip
 def main(
     sections: tuple[str, ...], seconds: float, scale: float, settings: tuple[str, ...], as_json: bool,
@@ -97,7 +97,8 @@ def main(
     if as_json:
         click.echo(json.dumps({"machine": machine, **found}, indent=2))
     if write is not None:
-        report.write(write, machine, [(SECTIONS[name][0], _lines(name, found[name])) for name in chosen])
+        titles = [title for title, _ in SECTIONS.values()]
+        report.write(write, machine, {SECTIONS[name][0]: _lines(name, found[name]) for name in chosen}, titles)
     sys.exit(1 if bad else 0)
 
 

@@ -45,13 +45,28 @@ def machine_text(found: Mapping[str, Any]) -> str:
     )
 
 
-def write(path: Path, found: Mapping[str, Any], sections: Sequence[tuple[str, list[str]]]) -> None:
-    """Replace the figures in a document. Raises ValueError when it has no place for them."""
+def write(path: Path, found: Mapping[str, Any], sections: Mapping[str, list[str]], order: Sequence[str]) -> None:
+    """Put sections into a document, by their titles; those that were not measured now stay, with their own date.
+
+    Parameters
+    ----------
+    found
+        The machine, and when (`machine`).
+    order
+        All titles.
+
+    Raises
+    ------
+    ValueError
+        When the document has no place for figures.
+    """
     document = path.read_text(encoding="utf-8")
     if BEGIN not in document or END not in document:
         raise ValueError(f"{path} has no place for figures: it needs a line {BEGIN!r} and a line {END!r}")
-    body = [BEGIN, "", machine_text(found), ""]
-    for title, lines in sections:
-        body += [f"### {title}", "", "```text", *lines, "```", ""]
-    before, after = document.partition(BEGIN)[0], document.partition(END)[2]
-    path.write_text(before + "\n".join([*body, END]) + after, encoding="utf-8")
+    before, _, rest = document.partition(BEGIN)
+    there, _, after = rest.partition(END)
+    blocks = {text.partition("\n")[0]: text.rstrip() for text in there.split("\n### ")[1:]}
+    for title, lines in sections.items():
+        blocks[title] = "\n".join([title, "", machine_text(found), "", "```text", *lines, "```"])
+    body = "\n\n".join(f"### {blocks[title]}" for title in order if title in blocks)
+    path.write_text(f"{before}{BEGIN}\n\n{body}\n\n{END}{after}", encoding="utf-8")

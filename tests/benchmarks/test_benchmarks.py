@@ -77,16 +77,20 @@ def test_times_are_taken_from_the_line_that_holds_the_message() -> None:
 def test_figures_replace_those_before_and_nothing_else(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
-    report.write(page, report.machine(), [("Start", ["1 s"])])
-    report.write(page, report.machine(), [("Start", ["2 s"])])
+    order = ["ECG", "Start"]
+    report.write(page, report.machine(), {"Start": ["1 s"]}, order)
+    report.write(page, report.machine(), {"ECG": ["kept"]}, order)
+    report.write(page, report.machine(), {"Start": ["2 s"]}, order)
     written = page.read_text()
+    assert written.index("### ECG") < written.index("kept") < written.index("### Start")
+    assert "old" not in written
     assert written.startswith("before\n")
     assert written.endswith("\nafter\n")
     assert written.count("### Start") == 1
     assert "2 s" in written and "1 s" not in written
     page.write_text("no place")
     with pytest.raises(ValueError, match="no place for figures"):
-        report.write(page, report.machine(), [])
+        report.write(page, report.machine(), {}, order)
 
 
 def test_the_generator_and_the_bare_subscriber_count_the_same(mqtt_broker: MqttSettings) -> None:
