@@ -15,6 +15,7 @@ import uvloop
 from starlette.types import ASGIApp
 
 from vitalgate.config.settings import Settings
+from vitalgate.telemetry import collector
 from vitalgate.telemetry.health import Health, serve_health
 from vitalgate.telemetry.logs import start_logging
 from vitalgate.telemetry.out_of_memory import end_when_out_of_memory
@@ -77,6 +78,7 @@ def run(settings: Settings, health: Health, app: ASGIApp, stopping: Callable[[],
     """Serve until SIGTERM or SIGINT; returns the exit status."""
     start_logging("api", settings.log)
     end_when_out_of_memory()
+    collector.settle()
     # Requests that compute (samples, documents) give way to the event loop before others wait long for it.
     sys.setswitchinterval(_SWITCH_S)
     for noisy in ("uvicorn.error", "uvicorn.access", "httpx", "httpcore"):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from vitalgate.config.settings import Settings
+from vitalgate.telemetry import collector
 from vitalgate.telemetry.health import Health, serve_health
 from vitalgate.telemetry.logs import start_logging
 from vitalgate.telemetry.out_of_memory import end_when_out_of_memory
@@ -35,6 +36,7 @@ def run_daemon(name: str, settings: Settings, make: Callable[[Health], Daemon]) 
     health = Health()
     daemon = make(health)
     server = serve_health(health, settings.health)
+    collector.settle()
 
     def asked(number: int, frame: object) -> None:
         log.info("asked to stop", extra={"signal": signal.Signals(number).name})

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
@@ -35,7 +34,7 @@ from vitalgate.stream.partitions import check_partitions
 from vitalgate.stream.producer import Producer
 from vitalgate.stream.slot_watch import SlotWatch
 from vitalgate.stream.worker import Context, Record, Worker
-from vitalgate.telemetry import metrics
+from vitalgate.telemetry import collector, metrics
 from vitalgate.telemetry.health import Health, serve_health
 from vitalgate.telemetry.logs import start_logging
 from vitalgate.telemetry.out_of_memory import end_when_out_of_memory
@@ -49,9 +48,6 @@ GRACE_S = 0.6
 STALLED_S = 30.0
 #: The runs of one fetch, one a partition, come a moment after each other: so long is waited for them to be one batch.
 _FETCH_S = 0.001
-#: When the collector looks for cycles: new objects, and rounds of the younger generations. Python's 700, 10, 10 let it
-#: run in every batch.
-_COLLECT = (20_000, 20, 20)
 #: What a record weighs in the buffer beside its value.
 _OVERHEAD = 200
 
@@ -65,9 +61,7 @@ def run(worker: Worker, settings: Settings, slot: str | None = None) -> NoReturn
     for noisy, level in (("vitalgate.stream.faust_app", logging.WARNING), ("mode.timers", logging.ERROR)):
         logging.getLogger(noisy).setLevel(level)
     thrift.install()
-    # What lives for long is many small objects: the collector walks them seldom, and what is loaded by now never.
-    gc.freeze()
-    gc.set_threshold(*_COLLECT)
+    collector.settle()
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     loop = asyncio.new_event_loop()
     try:
