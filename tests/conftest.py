@@ -25,7 +25,7 @@ from vitalgate.local.stack import Stack
 REPOSITORY = Path(__file__).parents[1]
 
 # Several stacks may start at once, on few cores.
-os.environ.setdefault("VITALGATE_LOCAL_READY_TIMEOUT_S", "170")
+os.environ.setdefault("VITALGATE_LOCAL_READY_TIMEOUT_S", "300")
 
 # No example is timed: a busy machine is no defect. In continuous integration every run tries the same examples, so that
 # a change is judged by itself; at a desk each run tries new ones.
