@@ -66,6 +66,9 @@ def main(
         bad |= found[name].get("balanced") is False
         if not as_json:
             click.echo("\n".join([f"\n== {SECTIONS[name][0]}", *_lines(name, found[name])]))
+        if write is not None:  # at once: whatever happens to those that follow
+            titles = [title for title, _ in SECTIONS.values()]
+            report.write(write, machine, {SECTIONS[name][0]: _lines(name, found[name])}, titles)
 
     if "signal" in chosen:
         done("signal", lambda: signal_speed.run(seconds, scale, _tell))
@@ -96,9 +99,6 @@ def main(
         click.echo(f"\nprocesses that ended unasked and were started again: {found['restarts']}")
     if as_json:
         click.echo(json.dumps({"machine": machine, **found}, indent=2))
-    if write is not None:
-        titles = [title for title, _ in SECTIONS.values()]
-        report.write(write, machine, {SECTIONS[name][0]: _lines(name, found[name]) for name in chosen}, titles)
     sys.exit(1 if bad else 0)
 
 

@@ -34,7 +34,7 @@ _CUT = 0.02
 
 def run(bed: Bed, seconds: float, scale: float, tell: Callable[[str], None]) -> dict[str, Any]:
     """The section."""
-    _, wearers = load.cast("l", 0, len(_SHARES))
+    _, wearers = load.cast("v", 0, len(_SHARES))
     bed.enrol(wearers)
     users = [_User(wearer.patient, _log_in(bed, _account(bed, wearer.patient))) for wearer in wearers]
     return asyncio.run(_Watch(bed, users, max(10, int(SUBSCRIBERS * scale))).run(seconds, tell))
