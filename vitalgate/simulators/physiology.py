@@ -194,7 +194,8 @@ class Person:
     def _activity(self, time: Float) -> Float:
         hour = self.hour(time)
         awake = np.clip(np.minimum(hour - 6.5, 22.5 - hour), 0, 1)
-        return np.asarray(awake * np.clip(0.35 * self._wander("activity", time, 600.0) - 0.15, 0, 1))
+        # At home: a walk or the stairs, no sport; 1 would be as hard as somebody can.
+        return np.asarray(awake * np.clip(0.35 * self._wander("activity", time, 600.0) - 0.15, 0, 0.6))
 
     def _temperature(self, time: Float) -> Float:
         return np.asarray(
